@@ -1,0 +1,115 @@
+# Tarn: every task has one name, here and in CI. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON      ?= python3.11
+ENV         ?= local
+# QUALITY=off runs the lake without Deequ, and says on screen that quality was not judged.
+QUALITY     ?= on
+
+BIN         := .venv/bin
+SAM         := .venvs/sam/bin/sam
+CHECKOV     := .venvs/checkov/bin/checkov
+TEMPLATES   := template.yaml $(wildcard foundations/*.yaml team/*.yaml) $(filter-out %.asl.yaml,$(wildcard pipeline/*.yaml))
+INSTALL     := -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
+
+# The user's own variables for AWS must not reach an account from a test.
+export SAM_CLI_TELEMETRY := 0
+
+##@ Use
+.PHONY: help
+help: ## List the tasks
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: setup ## Run the whole lake on this machine, with real files, Spark and Deequ
+	@$(BIN)/tarn demo --quality $(QUALITY)
+
+.PHONY: test
+test: setup check ## Everything that is tested: check, then unit, template, integration and end-to-end tests
+	@$(BIN)/python -m pytest
+
+##@ Work on it
+.PHONY: setup
+setup: needs .venv/.ready .venvs/sam/.ready .venvs/checkov/.ready jars ## Make the environments and fetch the jars (once)
+
+.PHONY: needs
+needs:
+	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is needed and is not on PATH. Install Python 3.11 (Glue 5.1 and its Spark run on it), or name yours: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "make: $(PYTHON) is $$($(PYTHON) -V 2>&1), and exactly Python 3.11 is needed (Glue 5.1 and its Spark run on it)." >&2; exit 1; }
+	@java -version 2>&1 | grep -q '"17\.' || { echo "make: Java 17 is needed and 'java -version' does not show it: Spark and Deequ run on it. Install a Java 17 runtime (Debian: openjdk-17-jre-headless) and put its java on PATH." >&2; exit 1; }
+
+.venv/.ready: requirements/main.txt pyproject.toml
+	@echo "Making .venv from requirements/main.txt (about a minute, once)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python $(INSTALL) -r requirements/main.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venvs/%/.ready: requirements/%.txt
+	@echo "Making .venvs/$* from $< (once)"
+	@$(PYTHON) -m venv .venvs/$*
+	@.venvs/$*/bin/python $(INSTALL) -r $<
+	@touch $@
+
+.PHONY: jars
+jars: .venv/.ready
+ifeq ($(QUALITY),on)
+	@$(BIN)/python -m tarn.jars fetch
+endif
+
+.PHONY: locks
+locks: ## Compile requirements/*.in to hash-pinned requirements/*.txt (needs uv)
+	@for name in main sam checkov; do \
+	  uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url requirements/$$name.in --output-file requirements/$$name.txt; done
+	@uv pip compile --quiet --python-version 3.13 --python-platform aarch64-manylinux_2_28 --constraint requirements/main.txt \
+	  --generate-hashes --no-emit-index-url requirements/runtime.in --output-file requirements/runtime.txt
+
+.PHONY: format
+format: .venv/.ready ## Format the Python code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix-only --quiet .
+
+.PHONY: lint
+lint: .venv/.ready .venvs/sam/.ready .venvs/checkov/.ready ## ruff, cfn-lint, sam validate --lint, checkov
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/cfn-lint
+	@for template in $(TEMPLATES); do AWS_DEFAULT_REGION=eu-west-1 $(SAM) validate --lint --template-file $$template >/dev/null || exit 1; done
+	@$(CHECKOV) --quiet --compact --framework cloudformation $(addprefix --file ,$(TEMPLATES))
+
+.PHONY: types
+types: .venv/.ready ## mypy: strict on what runs in the lake, and on the command line
+	@$(BIN)/mypy functions
+	@$(BIN)/mypy tarn
+
+.PHONY: rules
+rules: jars ## Parse every dataset's rules with the real DQDL parser
+	@$(BIN)/python -m tarn.rules check datasets
+
+.PHONY: check
+check: setup lint types rules ## What a commit must pass, in under two minutes: lint, types, rules, unit and template tests
+	@$(BIN)/python -m pytest --quiet tests/unit tests/templates
+
+.PHONY: e2e
+e2e: setup ## Only the end-to-end tests: the whole lake, deployed by sam
+	@$(BIN)/python -m pytest tests/e2e
+
+##@ Deploy it
+.PHONY: build
+build: .venv/.ready ## Resolve the functions' dependencies for Lambda (arm64), and the Deequ jars
+	@$(BIN)/python -m tarn.packaging
+
+.PHONY: package
+package: build jars ## Build, and upload what sam does not: jars, SQL, rules, scripts, dependencies (ENV=dev)
+	@$(BIN)/tarn package --environment $(ENV) --quality $(QUALITY)
+
+.PHONY: deploy
+deploy: package ## Deploy the lake to the account of your AWS profile (ENV=dev)
+	@$(BIN)/tarn deploy --environment $(ENV) --quality $(QUALITY)
+
+.PHONY: clean
+clean: ## Remove what was built and the local lakes; the environments stay
+	@rm -rf build .tarn .aws-sam .hypothesis .mypy_cache .pytest_cache .ruff_cache
