@@ -1,0 +1,1 @@
+"""The lake's domain: what several functions share. No handler stands here."""

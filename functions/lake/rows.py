@@ -1,0 +1,89 @@
+"""Writing DynamoDB rows: one way to build an update under a condition."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+if TYPE_CHECKING:
+    from boto3.dynamodb.conditions import ConditionBase
+    from mypy_boto3_dynamodb.service_resource import Table
+
+SCHEMA = 1
+"""Version of every row, message and manifest, so that a deployment may meet work in flight."""
+
+
+class ConditionFailedError(Exception):
+    """The row did not meet the condition of a write; ``row`` is what stands there (empty when nothing does)."""
+
+    def __init__(self, row: Mapping[str, Any]) -> None:
+        super().__init__("the row does not meet the condition of the write")
+        self.row = row
+
+
+def put(table: Table, row: Mapping[str, Any], condition: ConditionBase | None = None) -> None:
+    """Put ``row``, with None left out.
+
+    Raises:
+        ConditionFailedError: ``condition`` does not hold.
+    """
+    arguments: dict[str, Any] = {"Item": {name: value for name, value in row.items() if value is not None}}
+    if condition is not None:
+        arguments |= {"ConditionExpression": condition, "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
+    _write(table, table.put_item, arguments)
+
+
+def update(
+    table: Table,
+    key: Mapping[str, Any],
+    values: Mapping[str, Any],
+    remove: Iterable[str] = (),
+    condition: ConditionBase | None = None,
+) -> dict[str, Any]:
+    """Set ``values`` (None removes) and remove the attributes ``remove``; gives the row as it then stands.
+
+    Raises:
+        ConditionFailedError: ``condition`` does not hold.
+    """
+    present = {name: value for name, value in values.items() if value is not None}
+    gone = sorted({*remove, *(name for name, value in values.items() if value is None)})
+    clauses = []
+    if present:
+        clauses.append("SET " + ", ".join(f"#a_{name} = :a_{name}" for name in present))
+    if gone:
+        clauses.append("REMOVE " + ", ".join(f"#a_{name}" for name in gone))
+    arguments: dict[str, Any] = {
+        "Key": dict(key),
+        "UpdateExpression": " ".join(clauses),
+        "ExpressionAttributeNames": {f"#a_{name}": name for name in (*present, *gone)},
+        "ReturnValues": "ALL_NEW",
+    }
+    if present:
+        arguments["ExpressionAttributeValues"] = {f":a_{name}": value for name, value in present.items()}
+    if condition is not None:
+        arguments |= {"ConditionExpression": condition, "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
+    return dict(_write(table, table.update_item, arguments)["Attributes"])
+
+
+def get(table: Table, key: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The row under ``key``, read consistently; None where there is none."""
+    row = table.get_item(Key=dict(key), ConsistentRead=True).get("Item")
+    return None if row is None else dict(row)
+
+
+def _write(table: Table, call: Any, arguments: dict[str, Any]) -> Any:
+    try:
+        return call(**arguments)
+    except table.meta.client.exceptions.ConditionalCheckFailedException as error:
+        raise ConditionFailedError(_old_row(error)) from error
+
+
+def _old_row(error: ClientError) -> Mapping[str, Any]:
+    """The row in a failed check's answer; botocore leaves it in DynamoDB's own typed form."""
+    from boto3.dynamodb.types import TypeDeserializer
+
+    typed: Mapping[str, Any] = error.response.get("Item", {})  # type: ignore[assignment]
+    read = TypeDeserializer().deserialize
+    return {name: read(value) for name, value in typed.items()}
