@@ -49,8 +49,15 @@ def padded_sequencer(sequencer: str) -> str:
 
 
 def stage_key(raw_key: str, sequencer: str) -> str:
-    """The immutable stage key of one version of a raw object: the same event writes the same key."""
-    return f"{raw_key}~{sequencer}.parquet"
+    """The immutable stage key of one version of a raw object: the same event writes the same key.
+
+    A raw key so long that its stage key would be longer than S3 allows is shortened to its hash.
+    """
+    key = f"{raw_key}~{sequencer}.parquet"
+    if len(key.encode()) <= LONGEST_KEY_BYTES:
+        return key
+    team, dataset, _ = raw_key.split("/", 2)
+    return f"{team}/{dataset}/{sha256(raw_key.encode()).hexdigest()}~{sequencer}.parquet"
 
 
 def batch_prefix(team: str, dataset: str, batch_id: str) -> str:
@@ -90,7 +97,9 @@ def owner_key(team: str, dataset: str) -> str:
 
 def attention_key(team: str, dataset: str, identity: str) -> str:
     """Hash key of the sparse ``attention`` index, spread over sixteen shards by the identity's hash."""
-    shard = int(sha256(identity.encode()).hexdigest(), 16) % ATTENTION_SHARDS
+    return attention_shard(team, dataset, int(sha256(identity.encode()).hexdigest(), 16) % ATTENTION_SHARDS)
+
+
+def attention_shard(team: str, dataset: str, shard: int) -> str:
+    """Hash key of one shard of the ``attention`` index; a dataset has ``ATTENTION_SHARDS``, counted from 0."""
     return f"{team}#{dataset}#{shard}"
-
-

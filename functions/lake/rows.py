@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from boto3.dynamodb.types import TypeDeserializer
 from botocore.exceptions import ClientError
 
 if TYPE_CHECKING:
@@ -82,8 +83,6 @@ def _write(table: Table, call: Any, arguments: dict[str, Any]) -> Any:
 
 def _old_row(error: ClientError) -> Mapping[str, Any]:
     """The row in a failed check's answer; botocore leaves it in DynamoDB's own typed form."""
-    from boto3.dynamodb.types import TypeDeserializer
-
     typed: Mapping[str, Any] = error.response.get("Item", {})  # type: ignore[assignment]
     read = TypeDeserializer().deserialize
     return {name: read(value) for name, value in typed.items()}

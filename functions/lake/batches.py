@@ -1,0 +1,247 @@
+"""Rows of the batches table, and the conditional writes that move a batch from state to state.
+
+``OPEN -> READY -> STARTED -> PUBLISHED | FAILED | FAILED_QUALITY``, or ``OPEN -> ABANDONED``. Whatever is written
+here is written under a condition on the state (and the attempt) that it leaves: the sparse index ``unfinished``
+and every row read before may be out of date, the conditions are not. See docs/batch-claim.md.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from boto3.dynamodb.conditions import Attr, Key
+
+from lake import names, rows
+from lake.clock import stamp
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.service_resource import Table
+
+UNFINISHED_INDEX = "unfinished"
+ABANDONED_KEPT = timedelta(days=90)
+"""Only rows of batches that came to nothing expire, long after every message that could name their objects."""
+LONGEST_REASON = 1000
+
+
+class State(StrEnum):
+    """Where a batch stands. From ``READY`` on, its objects are its own for good."""
+
+    OPEN = "OPEN"
+    READY = "READY"
+    STARTED = "STARTED"
+    PUBLISHED = "PUBLISHED"
+    FAILED = "FAILED"
+    FAILED_QUALITY = "FAILED_QUALITY"
+    ABANDONED = "ABANDONED"
+
+
+COMMITTED = frozenset(State) - {State.OPEN, State.ABANDONED}
+FINISHED = frozenset({State.PUBLISHED, State.FAILED, State.FAILED_QUALITY})
+
+
+class NotInStateError(Exception):
+    """A batch is not in a state, or not at the attempt, that the write leaves from."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One attempt of a batch."""
+
+    team: str
+    dataset: str
+    batch_id: str
+    attempt: int = 1
+
+    @property
+    def key(self) -> dict[str, str]:
+        """Key of its row."""
+        return row_key(self.team, self.dataset, self.batch_id)
+
+    @property
+    def execution_name(self) -> str:
+        """Name of the execution that runs this attempt."""
+        return names.execution_name(self.batch_id, self.attempt)
+
+    @property
+    def manifest_key(self) -> str:
+        """Key of its manifest in the stage bucket."""
+        return names.manifest_key(self.team, self.dataset, self.batch_id)
+
+
+def row_key(team: str, dataset: str, batch_id: str) -> dict[str, str]:
+    """Key of a batch's row."""
+    return {"owner": names.owner_key(team, dataset), "batch_id": batch_id}
+
+
+def new_id(now: datetime) -> str:
+    """An id that nobody else has: the time, so that ids sort by age, and 48 random bits.
+
+    It names nothing that is in the batch: it must exist before the first object is claimed.
+    """
+    return f"{now:%Y%m%dt%H%M%S}-{secrets.token_hex(6)}"
+
+
+def of_row(row: Mapping[str, Any]) -> Batch:
+    """The batch, at the attempt, that a row is about."""
+    return Batch(str(row["team"]), str(row["dataset"]), str(row["batch_id"]), int(row["attempt"]))
+
+
+def open_batch(table: Table, batch: Batch, now: datetime) -> None:
+    """Write the ``OPEN`` row, before the first claim."""
+    row = {
+        **batch.key,
+        "schema": rows.SCHEMA,
+        "team": batch.team,
+        "dataset": batch.dataset,
+        "state": State.OPEN,
+        "attempt": batch.attempt,
+        "created_at": stamp(now),
+        "unfinished": batch.key["owner"],
+    }
+    try:
+        rows.put(table, row, Attr("batch_id").not_exists())
+    except rows.ConditionFailedError as error:
+        if error.row.get("created_at") != row["created_at"]:
+            raise  # somebody else's, against all odds; else the answer to our first try was lost
+
+
+def state_of(table: Table, team: str, dataset: str, batch_id: str) -> State | None:
+    """The state of a batch, read consistently; None where there is no row (any more)."""
+    row = rows.get(table, row_key(team, dataset, batch_id))
+    return None if row is None else State(row["state"])
+
+
+def commit(table: Table, batch: Batch, now: datetime, *, objects: int, size: int, has_rules: bool) -> bool:
+    """``OPEN -> READY``, the commit: from here on the manifest's objects are in this batch and in no other.
+
+    False when the batch was abandoned in the meantime: then its writer has nothing, and must delete no message.
+    """
+    values = {
+        "state": State.READY,
+        "manifest": batch.manifest_key,
+        "objects": objects,
+        "size": size,
+        "has_rules": has_rules,
+        "committed_at": stamp(now),
+    }
+    try:
+        rows.update(table, batch.key, values, condition=Attr("state").eq(State.OPEN))
+    except rows.ConditionFailedError as error:
+        # Only its own writer commits a batch: if it is committed, the answer to our first try was lost.
+        return error.row.get("state") in COMMITTED
+    return True
+
+
+def abandon(table: Table, batch: Batch, reason: str, now: datetime) -> bool:
+    """``OPEN -> ABANDONED``, for good: fences its writer, and frees its objects. False when it is not open."""
+    values = {
+        "state": State.ABANDONED,
+        "reason": reason,
+        "finished_at": stamp(now),
+        "expires_at": int((now + ABANDONED_KEPT).timestamp()),
+    }
+    try:
+        rows.update(table, batch.key, values, remove=["unfinished"], condition=Attr("state").eq(State.OPEN))
+    except rows.ConditionFailedError:
+        return False
+    return True
+
+
+def mark_started(table: Table, batch: Batch, execution_arn: str, now: datetime) -> bool:
+    """``READY -> STARTED``. False when this attempt is no longer waiting to be started: somebody was quicker."""
+    values = {"state": State.STARTED, "execution_arn": execution_arn, "started_at": stamp(now)}
+    condition = Attr("state").eq(State.READY) & Attr("attempt").eq(batch.attempt)
+    try:
+        rows.update(table, batch.key, values, condition=condition)
+    except rows.ConditionFailedError:
+        return False
+    return True
+
+
+def finish(
+    table: Table,
+    batch: Batch,
+    state: State,
+    now: datetime,
+    *,
+    reason: str | None = None,
+    values: Mapping[str, Any] | None = None,
+) -> None:
+    """``STARTED -> PUBLISHED | FAILED | FAILED_QUALITY``, with further ``values`` in the same write.
+
+    From ``READY`` too: an execution may end before its starter has written ``STARTED``. Finishing twice in the
+    same state is finishing once.
+
+    Raises:
+        NotInStateError: the batch is at another attempt, or has finished otherwise.
+    """
+    written = {
+        **(values or {}),
+        "state": state,
+        "reason": None if reason is None else reason[:LONGEST_REASON],
+        "finished_at": stamp(now),
+    }
+    condition = Attr("attempt").eq(batch.attempt) & Attr("state").is_in([State.READY, State.STARTED])
+    try:
+        rows.update(table, batch.key, written, remove=["unfinished"], condition=condition)
+    except rows.ConditionFailedError as error:
+        if (error.row.get("state"), error.row.get("attempt")) != (state, batch.attempt):
+            raise _not_in_state(batch, error.row) from error
+
+
+def new_attempt(table: Table, batch: Batch, now: datetime) -> Batch:
+    """A finished batch is ``READY`` again, at its next attempt: same manifest, another execution name.
+
+    Raises:
+        NotInStateError: the batch has not finished, or another attempt was made already.
+    """
+    again = Batch(batch.team, batch.dataset, batch.batch_id, batch.attempt + 1)
+    values = {
+        "state": State.READY,
+        "attempt": again.attempt,
+        "committed_at": stamp(now),
+        "unfinished": again.key["owner"],
+    }
+    condition = Attr("attempt").eq(batch.attempt) & Attr("state").is_in(sorted(FINISHED))
+    stale = ("execution_arn", "started_at", "finished_at", "reason", "quality", "rows_in", "rows_out")
+    try:
+        rows.update(table, again.key, values, remove=stale, condition=condition)
+    except rows.ConditionFailedError as error:
+        raise _not_in_state(batch, error.row) from error
+    return again
+
+
+def unfinished(table: Table, team: str, dataset: str) -> Iterator[dict[str, Any]]:
+    """Rows that the sparse index shows as OPEN, READY or STARTED, oldest first; may be behind the table."""
+    arguments: dict[str, Any] = {
+        "IndexName": UNFINISHED_INDEX,
+        "KeyConditionExpression": Key("unfinished").eq(names.owner_key(team, dataset)),
+    }
+    while True:
+        page = table.query(**arguments)
+        yield from (dict(row) for row in page["Items"])
+        if "LastEvaluatedKey" not in page:
+            return
+        arguments["ExclusiveStartKey"] = page["LastEvaluatedKey"]
+
+
+def has_unfinished(table: Table, team: str, dataset: str) -> bool:
+    """Whether the sparse index shows any; one row is read."""
+    page = table.query(
+        IndexName=UNFINISHED_INDEX,
+        KeyConditionExpression=Key("unfinished").eq(names.owner_key(team, dataset)),
+        Limit=1,
+    )
+    return bool(page["Items"])
+
+
+def _not_in_state(batch: Batch, row: Mapping[str, Any]) -> NotInStateError:
+    stands = f"is {row['state']} at attempt {row['attempt']}" if row else "has no row"
+    return NotInStateError(
+        f"batch {batch.batch_id} of {batch.team}/{batch.dataset} {stands}: not attempt {batch.attempt}'s to change"
+    )

@@ -1,0 +1,349 @@
+"""The batch claim: from a dataset's queue to started batches, each object in exactly one.
+
+A run may die between any two of its calls, be late, or meet another run; the lease only saves work. What keeps
+the promise are five rules, argued in docs/batch-claim.md:
+
+1. the batch has an id and an ``OPEN`` row before its first claim;
+2. an object is claimed by a conditional write on its own row, from nobody or from an ``ABANDONED`` batch;
+3. the manifest lists what was won; the one conditional write ``OPEN -> READY`` is the commit;
+4. a message is deleted only when its object is in a committed batch, or may be in none any more;
+5. every run first starts each ``READY`` batch, by the same name, and abandons each ``OPEN`` one that is too old.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from boto3.dynamodb.conditions import Attr, ConditionBase
+
+from lake import batches, executions, names, queues, rows, waiting
+from lake.batches import Batch, State
+from lake.clock import parse, stamp
+from lake.executions import Machine
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.service_resource import Table
+    from mypy_boto3_s3.client import S3Client
+    from mypy_boto3_sqs.client import SQSClient
+    from mypy_boto3_stepfunctions.client import SFNClient
+
+LONG_POLL_SECONDS = 1
+"""From one second on a receive asks every server of the queue, so that an empty answer means an empty queue:
+https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-short-and-long-polling.html"""
+MOST_BATCHES = 10
+"""Batches that one run makes of a backlog; the next tick's run makes the next ones."""
+KEPT_FOR_ENDING = timedelta(seconds=30)
+"""What a run keeps of its time for the manifest, the commit, deleting and starting."""
+MOST_TRIES = 3
+"""For one message in one run: an object passes on when the batch that holds it is abandoned meanwhile."""
+RAN, LEASED, UNREGISTERED = "ran", "leased", "unregistered"
+"""Outcomes of a run: done; left to the run that has the lease; the dataset is not registered here (any more)."""
+CLAIMABLE = ("STAGED", "BATCHED")
+GONE = ("SUPERSEDED", "STALE", "DELETED")
+
+
+@dataclass(frozen=True)
+class Clients:
+    """What a run works with."""
+
+    objects: Table
+    datasets: Table
+    batches: Table
+    sqs: SQSClient
+    s3: S3Client
+    states: SFNClient
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run works: the machine with its buckets, the bucket of the jobs' assets, the function's own limit."""
+
+    machine: Machine
+    asset_bucket: str
+    function_timeout: timedelta
+
+
+@dataclass(frozen=True)
+class Announced:
+    """A message of the dataset's queue; ``id`` and ``sequencer`` are None where it is not one of ours."""
+
+    receipt: str
+    id: str | None = None
+    sequencer: str = ""
+
+
+class Claim(StrEnum):
+    """What came of one message."""
+
+    WON = "won"
+    SETTLED = "settled"
+    """The object is in a committed batch, or may be in none: the message has done its work."""
+    HELD = "held"
+    """The object is another open batch's, which is committed or abandoned first."""
+    UNKNOWN = "unknown"
+    """Not one of ours, or of no row: it stays, and comes to the dead letters in the end."""
+
+
+@dataclass
+class Report:
+    """What a run did, for its log line and its answer."""
+
+    outcome: str = RAN
+    restarted: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    abandoned: list[str] = field(default_factory=list)
+    committed: list[str] = field(default_factory=list)
+    messages: dict[str, int] = field(default_factory=dict)
+    """How many came to what."""
+    drained: bool = False
+    """The queue gave all it had, and none of that still waits for a batch."""
+
+
+@dataclass
+class Run:
+    """One run for a dataset, which may die between any two of its calls.
+
+    ``clock`` tells the time; by ``deadline`` the function is ended, whatever it does.
+    """
+
+    clients: Clients
+    place: Place
+    team: str
+    dataset: str
+    clock: Callable[[], datetime]
+    deadline: datetime
+    report: Report = field(default_factory=Report)
+
+    def go(self, holder: str, claims: bool = True) -> Report:
+        """Take on what earlier runs left, then make batches of what waits (if it ``claims``).
+
+        ``holder`` names the run in the lease.
+        """
+        began = self.clock()
+        datasets = self.clients.datasets
+        registration = rows.get(datasets, {"team": self.team, "dataset": self.dataset})
+        if registration is None:
+            self.report.outcome = UNREGISTERED
+        elif not waiting.lease(
+            datasets, self.team, self.dataset, holder=holder, now=began, length=self.place.function_timeout
+        ):
+            self.report.outcome = LEASED
+        else:
+            try:
+                self.recover()
+                if claims:
+                    self.claim(registration)
+                if self.report.drained and self.report.committed:
+                    waiting.set_since(datasets, self.team, self.dataset, began)
+            finally:
+                waiting.release(datasets, self.team, self.dataset, holder)
+        return self.report
+
+    def recover(self) -> None:
+        """Start what is committed, abandon what is open for too long, close what was stopped."""
+        for row in batches.unfinished(self.clients.batches, self.team, self.dataset):
+            batch = batches.of_row(row)
+            if row["state"] == State.READY:
+                self.report.restarted.append(batch.execution_name)
+                self.start(batch, bool(row["has_rules"]))
+            elif row["state"] == State.STARTED:
+                if executions.settle(self.clients.states, self.clients.batches, row, self.clock()) == State.FAILED:
+                    self.report.failed.append(batch.execution_name)
+            elif self.clock() - parse(str(row["created_at"])) >= self.place.function_timeout and batches.abandon(
+                self.clients.batches, batch, "its run did not come to a commit in its time", self.clock()
+            ):
+                self.report.abandoned.append(batch.batch_id)
+
+    def claim(self, registration: Mapping[str, Any]) -> None:
+        """One batch of what waits, and further ones as long as a full batch waits and there is time."""
+        for _ in range(MOST_BATCHES):
+            if self.is_late():
+                return
+            self.make_batch(registration)
+            depth = waiting.depth(self.clients.sqs, str(registration["queue_url"]))
+            if depth.visible < int(registration["max_items"]):
+                return
+
+    def make_batch(self, registration: Mapping[str, Any]) -> None:
+        """Receive, open, claim, commit, delete, start: the order is the promise."""
+        received = self.receive(registration)
+        if not received:
+            self.report.drained = True
+            return
+        opened_at = self.clock()
+        batch = Batch(self.team, self.dataset, batches.new_id(opened_at))
+        batches.open_batch(self.clients.batches, batch, opened_at)
+
+        won: dict[str, Mapping[str, Any]] = {}
+        receipts: dict[Claim, list[str]] = {came_of_it: [] for came_of_it in Claim}
+        for message in received:
+            if self.is_late():
+                break
+            receipts[self.claim_object(batch, message, won)].append(message.receipt)
+        for came_of_it, some in receipts.items():
+            if some:
+                self.report.messages[came_of_it.value] = self.report.messages.get(came_of_it.value, 0) + len(some)
+
+        done = receipts[Claim.SETTLED]
+        committed = bool(won) and self.commit(batch, registration, won)
+        if committed:
+            self.report.committed.append(batch.execution_name)
+            done = done + receipts[Claim.WON]
+        else:
+            batches.abandon(self.clients.batches, batch, "it won no object", self.clock())
+        queues.delete(self.clients.sqs, str(registration["queue_url"]), done)
+        if committed:
+            self.start(batch, bool(registration.get("rules")))
+        self.report.drained = len(received) < int(registration["max_items"]) and len(done) == len(received)
+
+    def receive(self, registration: Mapping[str, Any]) -> list[Announced]:
+        """Up to a full batch of messages; they stay hidden for longer than this function can run."""
+        received: list[Announced] = []
+        while (left := int(registration["max_items"]) - len(received)) > 0:
+            got = self.clients.sqs.receive_message(
+                QueueUrl=str(registration["queue_url"]),
+                MaxNumberOfMessages=min(left, queues.MOST_IN_A_CALL),
+                WaitTimeSeconds=LONG_POLL_SECONDS,
+            ).get("Messages", [])
+            if not got:
+                break
+            received += [self.read(message["Body"], message["ReceiptHandle"]) for message in got]
+        return received
+
+    def read(self, body: str, receipt: str) -> Announced:
+        """The object that a message announces, if it is one of the dataset's own."""
+        try:
+            told = json.loads(body)
+        except ValueError:
+            return Announced(receipt)
+        match told:
+            case {"schema": rows.SCHEMA, "team": self.team, "dataset": self.dataset, "id": str(), "sequencer": str()}:
+                prefix = names.object_id(self.place.machine.stage_bucket, f"{self.team}/{self.dataset}/")
+                if told["id"].startswith(prefix):
+                    return Announced(receipt, told["id"], told["sequencer"])
+        return Announced(receipt)
+
+    def claim_object(self, batch: Batch, message: Announced, won: dict[str, Mapping[str, Any]]) -> Claim:
+        """Try to win one object for ``batch``; ``won`` gets its row.
+
+        The version is held by its sequencer: stage keys are immutable and carry it, so that an equal sequencer is
+        an equal content, however often S3 was given it.
+        """
+        if message.id is None:
+            return Claim.UNKNOWN
+        if message.id in won:
+            return Claim.WON
+        held_by: str | None = None
+        for _ in range(MOST_TRIES):
+            try:
+                won[message.id] = rows.update(
+                    self.clients.objects,
+                    {"id": message.id},
+                    {"state": "BATCHED", "batch_id": batch.batch_id},
+                    condition=_claimable(message.sequencer, held_by),
+                )
+            except rows.ConditionFailedError as error:
+                row = error.row
+            else:
+                return Claim.WON
+            held_by = row.get("batch_id")
+            if held_by == batch.batch_id:
+                won[message.id] = row  # the answer to our first try was lost
+                return Claim.WON
+            came_of_it = self.judge(row, message)
+            if came_of_it is not None:
+                return came_of_it
+        return Claim.HELD
+
+    def judge(self, row: Mapping[str, Any], message: Announced) -> Claim | None:
+        """What comes of a message whose object could not be claimed; None where its holder is abandoned."""
+        if row.get("sequencer") != message.sequencer:
+            return Claim.UNKNOWN
+        if row["state"] in GONE:
+            return Claim.SETTLED
+        if "batch_id" not in row:
+            return Claim.UNKNOWN
+        holder = batches.state_of(self.clients.batches, self.team, self.dataset, str(row["batch_id"]))
+        if holder is None:
+            return Claim.UNKNOWN
+        if holder in batches.COMMITTED:
+            return Claim.SETTLED
+        return Claim.HELD if holder == State.OPEN else None
+
+    def commit(self, batch: Batch, registration: Mapping[str, Any], won: Mapping[str, Mapping[str, Any]]) -> bool:
+        """Write the manifest, then commit; False when the batch was abandoned in the meantime."""
+        now = self.clock()
+        self.clients.s3.put_object(
+            Bucket=self.place.machine.stage_bucket,
+            Key=batch.manifest_key,
+            Body=json.dumps(self.manifest(batch, registration, won, now), default=_number).encode(),
+            ContentType="application/json",
+        )
+        return batches.commit(
+            self.clients.batches,
+            batch,
+            now,
+            objects=len(won),
+            size=sum(int(row.get("size", 0)) for row in won.values()),
+            has_rules=bool(registration.get("rules")),
+        )
+
+    def manifest(
+        self, batch: Batch, registration: Mapping[str, Any], won: Mapping[str, Mapping[str, Any]], now: datetime
+    ) -> dict[str, Any]:
+        """What the batch's jobs read: its objects, and the registration as it was when they became a batch."""
+        return {
+            "schema": rows.SCHEMA,
+            "team": self.team,
+            "dataset": self.dataset,
+            "batch_id": batch.batch_id,
+            "created_at": stamp(now),
+            "stage_bucket": self.place.machine.stage_bucket,
+            "analytics_bucket": self.place.machine.analytics_bucket,
+            "asset_bucket": self.place.asset_bucket,
+            "registration": registration,
+            "objects": [
+                {
+                    "id": identity,
+                    "key": names.split_object_id(identity)[1],
+                    **{name: row.get(name) for name in ("size", "rows", "sequencer", "version_id")},
+                }
+                for identity, row in won.items()
+            ],
+        }
+
+    def start(self, batch: Batch, has_rules: bool) -> None:
+        """Start a committed batch; by its name, it is started once."""
+        led_to = executions.start(
+            self.clients.states,
+            self.clients.batches,
+            self.place.machine,
+            batch,
+            has_rules=has_rules,
+            now=self.clock(),
+        )
+        if led_to == State.FAILED:
+            self.report.failed.append(batch.execution_name)
+
+    def is_late(self) -> bool:
+        """Whether what is left of the function's time belongs to the ending."""
+        return self.clock() >= self.deadline - KEPT_FOR_ENDING
+
+
+def _claimable(sequencer: str, held_by: str | None) -> ConditionBase:
+    """Unclaimed, or held by exactly the batch that was found abandoned: of two runs that take it over, one wins."""
+    free = Attr("batch_id").not_exists() if held_by is None else Attr("batch_id").eq(held_by)
+    return Attr("sequencer").eq(sequencer) & Attr("state").is_in(list(CLAIMABLE)) & free
+
+
+def _number(value: object) -> int | float:
+    """DynamoDB's numbers come as Decimal."""
+    if not isinstance(value, Decimal):
+        raise TypeError(f"a manifest cannot hold a {type(value).__name__}")
+    return int(value) if value == value.to_integral_value() else float(value)

@@ -1,0 +1,43 @@
+"""A dataset's whole registration, as the functions of its pipeline need it.
+
+Believed for a minute, like the router's view of it: what travels is settled by rows, never by a registration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from lake import rows
+from lake.datasets import BELIEVED_FOR, DATASET
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.service_resource import Table
+
+
+class NotRegisteredError(Exception):
+    """The dataset has no registration: its stack is being made or deleted, and its objects wait in their queue."""
+
+
+class Registrations:
+    """Registration rows, remembered for as long as the function's instance lives."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._found: dict[tuple[str, str], tuple[datetime, Mapping[str, Any]]] = {}
+
+    def get(self, team: str, dataset: str, moment: datetime) -> Mapping[str, Any]:
+        """The registration row of a team's dataset.
+
+        Raises:
+            NotRegisteredError: there is none.
+        """
+        since, known = self._found.get((team, dataset), (None, None))
+        if since is not None and known is not None and moment - since < BELIEVED_FOR:
+            return known
+        row = rows.get(self._table, {"team": team, "dataset": dataset})
+        if row is None or row.get("kind") != DATASET:
+            raise NotRegisteredError(f"dataset {dataset} of team {team} is not registered")
+        self._found[team, dataset] = (moment, row)
+        return row

@@ -1,0 +1,280 @@
+"""What follows a transform: rows of the object catalog, and messages to the dataset's queue.
+
+Per staged object, in this order: the staged row (put if absent), the message, the raw row. A crash between any
+two of them leaves the raw row ``LANDED`` and the pipeline's message in its queue, and the next try does what is
+missing. With the router's write these are three writes, none of them transactional.
+
+Whether a newer version has landed is read before anything is written (one call for the group), and is the
+condition of the last write: a version that was overtaken in between retires its own staged object.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any
+
+from boto3.dynamodb.conditions import Attr
+from botocore.exceptions import BotoCoreError, ClientError
+
+from lake import catalog, names, queues, rows, waiting
+from lake.hop_items import Item, Outcome, Result
+from lake.observability import logger
+from lake.queues import Message
+from lake.raw_file import cut
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.service_resource import Table
+    from mypy_boto3_lambda.client import LambdaClient
+    from mypy_boto3_sqs.client import SQSClient
+
+SUPERSEDED_REASON = "superseded"
+
+
+class UnknownObjectError(Exception):
+    """The object catalog has no row of this version, though the router writes it before it sends the message."""
+
+
+@dataclass(frozen=True)
+class Clients:
+    """What recording works with."""
+
+    objects: Table
+    sqs: SQSClient
+    functions: LambdaClient
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where a dataset's staged objects go: bucket, queue, and the function to wake when ``max_items`` wait there."""
+
+    team: str
+    dataset: str
+    stage_bucket: str
+    queue_url: str
+    max_items: int
+    start_batch_function: str
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What the starter is told of one object."""
+
+    id: str
+    outcome: Outcome
+    reason: str = ""
+
+    def told(self) -> dict[str, str]:
+        """The outcome as the machine carries it."""
+        return {"id": self.id, "outcome": self.outcome.value, "reason": self.reason}
+
+
+class _Next(Enum):
+    """What is left to do for a staged object whose row stands."""
+
+    SEND = auto()
+    MARK = auto()
+    """It is claimed: only the raw row may still be behind."""
+    NOTHING = auto()
+    """A newer version of its raw object has landed."""
+
+
+def record(
+    clients: Clients, destination: Destination, items: Iterable[Item], results: Mapping[str, Result], now: datetime
+) -> list[Settled]:
+    """Record what a transform told of ``items``; one that it told nothing of has failed.
+
+    An object whose AWS call fails has failed alone.
+    """
+    settled: dict[str, Settled] = {}
+    staged: dict[str, Item] = {}
+    for item in items:
+        result = results.get(item.id) or Result(item.id, Outcome.FAILED, "the transform told nothing of it")
+        if result.outcome == Outcome.STAGED:
+            staged[item.id] = item
+        else:
+            settled[item.id] = _refuse(clients.objects, destination, item, result, now)
+    if staged:
+        settled |= _stage(clients, destination, staged, results, now)
+    return list(settled.values())
+
+
+def _stage(
+    clients: Clients,
+    destination: Destination,
+    staged: Mapping[str, Item],
+    results: Mapping[str, Result],
+    now: datetime,
+) -> dict[str, Settled]:
+    """Rows and messages of what was staged; tells what came of each."""
+    raw_rows = _raw_rows(clients.objects, staged)
+    settled = {identity: Settled(identity, Outcome.STAGED, results[identity].reason) for identity in staged}
+    next_steps: dict[str, _Next] = {}
+    for identity, item in staged.items():
+        try:
+            next_steps[identity] = _put_staged(
+                clients.objects, destination, item, results[identity], raw_row=raw_rows.get(identity), now=now
+            )
+        except (ClientError, BotoCoreError, rows.ConditionFailedError, UnknownObjectError) as error:
+            settled[identity] = _failed(identity, error)
+    to_send = [staged[identity] for identity, step in next_steps.items() if step is _Next.SEND]
+    unsent = _send(clients.sqs, destination, to_send, results)
+    settled |= {identity: Settled(identity, Outcome.FAILED, reason) for identity, reason in unsent.items()}
+    for identity, step in next_steps.items():
+        if step is _Next.NOTHING:
+            settled[identity] = Settled(identity, Outcome.STAGED, SUPERSEDED_REASON)
+        elif identity not in unsent:
+            try:
+                if not _mark_raw(clients.objects, destination, staged[identity], now):
+                    settled[identity] = Settled(identity, Outcome.STAGED, SUPERSEDED_REASON)
+            except (ClientError, BotoCoreError, rows.ConditionFailedError) as error:
+                settled[identity] = _failed(identity, error)
+    if len(to_send) > len(unsent):
+        _wake_when_full(clients, destination)
+    return settled
+
+
+def _raw_rows(objects: Table, staged: Mapping[str, Item]) -> dict[str, Mapping[str, Any]]:
+    """The raw rows of a group, in one call; a row that DynamoDB did not get to is missing, and its object fails."""
+    answer = objects.meta.client.batch_get_item(
+        RequestItems={objects.name: {"Keys": [{"id": identity} for identity in staged], "ConsistentRead": True}}
+    )
+    return {str(row["id"]): row for row in answer["Responses"].get(objects.name, [])}
+
+
+def _put_staged(
+    objects: Table,
+    destination: Destination,
+    item: Item,
+    result: Result,
+    *,
+    raw_row: Mapping[str, Any] | None,
+    now: datetime,
+) -> _Next:
+    """Put the staged object's row, if none stands; what was staged from the version before is retired.
+
+    Raises:
+        UnknownObjectError: the raw row does not know this version.
+    """
+    if raw_row is None or raw_row["sequencer"] < item.sequencer:
+        raise UnknownObjectError("the object catalog does not know this version, or could not be read")
+    overtaken = raw_row["sequencer"] > item.sequencer
+    staged_id = names.object_id(destination.stage_bucket, item.stage_key)
+    row = {
+        "id": staged_id,
+        "schema": rows.SCHEMA,
+        "zone": "stage",
+        "team": destination.team,
+        "dataset": destination.dataset,
+        "size": result.size,
+        "etag": result.etag,
+        "version_id": result.version_id,
+        "sequencer": item.sequencer,
+        "event_time": None if overtaken else raw_row.get("event_time"),
+        "state": catalog.SUPERSEDED if overtaken else catalog.STAGED,
+        "reason": catalog.REPLACED if overtaken else None,
+        "source_id": item.id,
+        "source_version_id": item.version_id,
+        "rows": result.rows,
+    }
+    standing: Mapping[str, Any] = row
+    try:
+        rows.put(objects, row, Attr("id").not_exists())
+    except rows.ConditionFailedError as error:
+        standing = error.row
+    if overtaken:
+        if standing["state"] != catalog.SUPERSEDED:
+            catalog.retire(objects, staged_id, catalog.REPLACED, now)
+        return _Next.NOTHING
+    former = raw_row.get("staged_id")
+    if former is not None and former != staged_id:
+        catalog.retire(objects, str(former), catalog.REPLACED, now)
+    if "batch_id" in standing:
+        return _Next.MARK
+    return _Next.SEND if standing["state"] == catalog.STAGED else _Next.NOTHING
+
+
+def _send(sqs: SQSClient, destination: Destination, items: list[Item], results: Mapping[str, Result]) -> dict[str, str]:
+    """Tell the dataset's queue of staged objects; gives the reason for each raw id that it did not take."""
+    messages = [
+        Message(
+            tag=item.id,
+            body={
+                "schema": rows.SCHEMA,
+                "id": names.object_id(destination.stage_bucket, item.stage_key),
+                "team": destination.team,
+                "dataset": destination.dataset,
+                "size": results[item.id].size,
+                "sequencer": item.sequencer,
+                "version_id": results[item.id].version_id,
+            },
+            group=f"{destination.team}/{destination.dataset}",
+        )
+        for item in items
+    ]
+    try:
+        return queues.send(sqs, destination.queue_url, messages)
+    except (ClientError, BotoCoreError) as error:
+        # Some may have been sent; they are sent again, and the claim takes each object once.
+        return {item.id: _failed(item.id, error).reason for item in items}
+
+
+def _mark_raw(objects: Table, destination: Destination, item: Item, now: datetime) -> bool:
+    """The raw row names what was staged from it; False when a newer version landed meanwhile, which retires it."""
+    staged_id = names.object_id(destination.stage_bucket, item.stage_key)
+    try:
+        rows.update(
+            objects,
+            {"id": item.id},
+            {"state": catalog.STAGED, "staged_id": staged_id},
+            remove=("reason", "attention", "attention_at"),
+            condition=Attr("sequencer").eq(item.sequencer),
+        )
+    except rows.ConditionFailedError:
+        catalog.retire(objects, staged_id, catalog.REPLACED, now)
+        return False
+    return True
+
+
+def _refuse(objects: Table, destination: Destination, item: Item, result: Result, now: datetime) -> Settled:
+    """A raw object that is not staged: what needs a person is put before them, the rest changes no row.
+
+    What was staged already stands, and an object that a newer version has replaced needs nobody.
+    """
+    if result.outcome in (Outcome.QUARANTINED, Outcome.TOO_LARGE):
+        state = result.outcome.value
+        values = {"state": state, "reason": result.reason}
+        values |= catalog.attention(destination.team, destination.dataset, item.id, state, now)
+        try:
+            rows.update(
+                objects,
+                {"id": item.id},
+                values,
+                condition=Attr("sequencer").eq(item.sequencer) & Attr("state").ne(catalog.STAGED),
+            )
+        except rows.ConditionFailedError:
+            logger.info("the row has moved on", extra={"id": item.id, "outcome": state})
+        except (ClientError, BotoCoreError) as error:
+            return _failed(item.id, error)
+    return Settled(item.id, result.outcome, result.reason)
+
+
+def _wake_when_full(clients: Clients, destination: Destination) -> None:
+    """Wake start_batch when a full batch waits. When this fails, the tick does it; a lease makes repeats harmless."""
+    try:
+        if waiting.depth(clients.sqs, destination.queue_url).visible >= destination.max_items:
+            event = {"team": destination.team, "dataset": destination.dataset}
+            clients.functions.invoke(
+                FunctionName=destination.start_batch_function,
+                InvocationType="Event",
+                Payload=json.dumps(event).encode(),
+            )
+    except (ClientError, BotoCoreError) as error:
+        logger.warning("start_batch is left to the tick", extra={"error": str(error)})
+
+
+def _failed(identity: str, error: Exception) -> Settled:
+    return Settled(identity, Outcome.FAILED, cut(f"{type(error).__name__}: {error}"))

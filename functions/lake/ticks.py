@@ -1,0 +1,85 @@
+"""The tick of a pipeline: which of its datasets get a run now."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from boto3.dynamodb.conditions import Key
+from botocore.exceptions import ClientError
+
+from lake import batches, waiting
+from lake.waiting import Due
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.service_resource import Table
+    from mypy_boto3_lambda.client import LambdaClient
+    from mypy_boto3_sqs.client import SQSClient
+
+
+@dataclass(frozen=True)
+class Clients:
+    """What a tick works with."""
+
+    datasets: Table
+    batches: Table
+    sqs: SQSClient
+    functions: LambdaClient
+
+
+@dataclass
+class Report:
+    """What a tick found: each due dataset with its reason, and each one that could not be looked at."""
+
+    datasets: int = 0
+    due: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def tick(clients: Clients, team: str, pipeline: str, run_function: str, now: datetime) -> Report:
+    """Look at each dataset of the pipeline, and invoke ``run_function`` asynchronously for each that is due.
+
+    A dataset whose queue cannot be read (its stack is being made or deleted) does not hold up the others.
+    """
+    report = Report()
+    read = list(_rows(clients.datasets, team))
+    ticks = {row["dataset"]: row for row in read}
+    for row in read:
+        if row.get("kind") != "dataset" or row.get("pipeline") != pipeline:
+            continue
+        dataset = str(row["dataset"])
+        report.datasets += 1
+        try:
+            why = _look(clients, row, ticks.get(waiting.tick_key(team, dataset)["dataset"], {}), now)
+            if why is not None:
+                _invoke(clients.functions, run_function, team, dataset, why)
+                report.due[dataset] = why.value
+        except ClientError as error:
+            report.failed[dataset] = str(error)
+    return report
+
+
+def _look(clients: Clients, row: Mapping[str, Any], tick_row: Mapping[str, Any], now: datetime) -> Due | None:
+    team, dataset = str(row["team"]), str(row["dataset"])
+    holds = waiting.depth(clients.sqs, str(row["queue_url"]))
+    since = waiting.note(clients.datasets, team, dataset, holds=holds, tick=tick_row, now=now)
+    return waiting.due(row, holds, since, batches.has_unfinished(clients.batches, team, dataset), now)
+
+
+def _invoke(functions: LambdaClient, run_function: str, team: str, dataset: str, why: Due) -> None:
+    event = {"team": team, "dataset": dataset, "claim": why is not Due.UNFINISHED}
+    functions.invoke(FunctionName=run_function, InvocationType="Event", Payload=json.dumps(event).encode())
+
+
+def _rows(table: Table, team: str) -> Iterator[dict[str, Any]]:
+    """Every row of the team: registrations and tick rows come in one query."""
+    arguments: dict[str, Any] = {"KeyConditionExpression": Key("team").eq(team), "ConsistentRead": True}
+    while True:
+        page = table.query(**arguments)
+        yield from (dict(row) for row in page["Items"])
+        if "LastEvaluatedKey" not in page:
+            return
+        arguments["ExclusiveStartKey"] = page["LastEvaluatedKey"]

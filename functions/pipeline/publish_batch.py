@@ -1,0 +1,52 @@
+"""publish_batch: makes what was audited what is read.
+
+Woken by the stage_to_analytics machine. Changes the dataset's published prefix, its table and its partitions.
+Gives the numbers of files, bytes and partitions that stand published. Run again, it goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+from lake import clock, publishing, settings
+from lake.observability import logger
+from lake.outcomes import Run
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Environment of this function."""
+
+    batches_table_name: str
+
+
+SETTINGS = settings.read(Settings)
+CONNECTIONS = 40
+"""Copies at once times parts at once, and some to spare."""
+
+clients = publishing.Clients(
+    s3=boto3.client("s3", config=Config(max_pool_connections=CONNECTIONS, retries={"mode": "standard"})),
+    glue=boto3.client("glue"),
+    batches=boto3.resource("dynamodb").Table(SETTINGS.batches_table_name),
+)
+
+
+def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
+    """Publish ``event["run"]``, whose transform answered ``event["transform"]``.
+
+    Raises:
+        As lake.publishing.publish.
+    """
+    run = Run.parse(event["run"])
+    receipt = publishing.publish(clients, run, event["transform"]["run_id"], clock.now())
+    answer = {
+        "files": len(receipt.files),
+        "bytes": sum(size for _, size in receipt.files),
+        "partitions": len(receipt.partitions),
+    }
+    logger.info("batch published", extra={"batch_id": run.batch_id, "attempt": run.attempt, **answer})
+    return answer

@@ -1,0 +1,179 @@
+"""What a person does with a lake, through AWS's own APIs: the same on an account and on a laptop."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from boto3.dynamodb.conditions import Key
+
+from tarn.contract import Contract, ContractError
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.service_resource import Table
+
+LATEST_BATCHES = 20
+"""Batch rows shown for a dataset: a screenful, not its history."""
+
+
+class QueryError(Exception):
+    """Athena did not answer; the message is Athena's own reason."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A query's rows, all values as text (Athena's API gives no other), NULL as None."""
+
+    columns: list[str]
+    rows: list[list[str | None]]
+
+
+@dataclass(frozen=True)
+class Status:
+    """The lake at one moment."""
+
+    environment: str
+    batches: list[dict[str, Any]]
+    """Batch rows, newest first."""
+    queues: dict[str, dict[str, int]]
+    """Messages visible and in flight by queue (approximate, as SQS gives them)."""
+    attention: list[dict[str, Any]]
+    """Objects that need a person: identity, state, since when, why."""
+    objects: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Objects by dataset and state: only when counted exactly (a scan of the object catalog)."""
+
+
+class Lake:
+    """A deployed lake, found through its contract.
+
+    Raises:
+        ContractError: no lake of this environment in the session's account and region.
+    """
+
+    def __init__(self, environment: str, session: boto3.Session | None = None) -> None:
+        self._session = session or boto3.Session()
+        self.contract = Contract(self._session.client("ssm"), environment)
+
+    def put(self, team: str, dataset: str, file: Path, name: str | None = None) -> str:
+        """Land a file in the raw zone under ``team/dataset/``, under its own name or ``name``; gives its identity."""
+        bucket = self.contract.foundations("raw-bucket/name")
+        key = f"{team}/{dataset}/{name or file.name}"
+        self._session.client("s3").upload_file(str(file), bucket, key)
+        return f"s3://{bucket}/{key}"
+
+    def status(self, *, exact: bool = False) -> Status:
+        """Batches, queues and what needs a person; with ``exact`` also a count of every object."""
+        return Status(
+            environment=self.contract.environment,
+            batches=self._batches(),
+            queues=self._depths(),
+            attention=self._attention(),
+            objects=self._count() if exact else {},
+        )
+
+    def query(self, sql: str, team: str | None = None, poll_seconds: float = 0.5) -> Answer:
+        """Ask Athena in the team's workgroup and database.
+
+        Raises:
+            QueryError: the query failed or was cancelled.
+            ContractError: no such team, or several teams and none named.
+        """
+        team = team or self._only_team()
+        athena = self._session.client("athena")
+        query_id = athena.start_query_execution(
+            QueryString=sql,
+            WorkGroup=self.contract.team(team, "workgroup/name"),
+            QueryExecutionContext={"Database": self.contract.team(team, "database/name")},
+        )["QueryExecutionId"]
+        while True:
+            status = athena.get_query_execution(QueryExecutionId=query_id)["QueryExecution"]["Status"]
+            if status["State"] == "SUCCEEDED":
+                break
+            if status["State"] in ("FAILED", "CANCELLED"):
+                raise QueryError(status.get("StateChangeReason", f"the query ended {status['State']}"))
+            time.sleep(poll_seconds)
+        pages = athena.get_paginator("get_query_results").paginate(QueryExecutionId=query_id)
+        columns: list[str] = []
+        rows: list[list[str | None]] = []
+        for page in pages:
+            columns = [one["Name"] for one in page["ResultSet"]["ResultSetMetadata"]["ColumnInfo"]]
+            rows += [[cell.get("VarCharValue") for cell in row.get("Data", [])] for row in page["ResultSet"]["Rows"]]
+        return Answer(columns, rows[1:])
+
+    def batch(self, owner: str, batch_id: str) -> dict[str, Any]:
+        """One batch row, read consistently."""
+        return dict(
+            self._table("batches").get_item(Key={"owner": owner, "batch_id": batch_id}, ConsistentRead=True)["Item"]
+        )
+
+    def object_row(self, identity: str) -> dict[str, Any] | None:
+        """An object's row in the object catalog."""
+        row = self._table("objects").get_item(Key={"id": identity}, ConsistentRead=True).get("Item")
+        return dict(row) if row else None
+
+    def _table(self, thing: str) -> Table:
+        return self._session.resource("dynamodb").Table(self.contract.foundations(f"{thing}-table/name"))
+
+    def _only_team(self) -> str:
+        teams = self.contract.teams()
+        if len(teams) != 1:
+            raise ContractError(f"name a team with --team: this lake has {', '.join(teams) or 'none'}")
+        return teams[0]
+
+    def _batches(self) -> list[dict[str, Any]]:
+        table = self._table("batches")
+        rows: list[dict[str, Any]] = []
+        for address in self.contract.datasets():
+            found = table.query(
+                KeyConditionExpression=Key("owner").eq(f"{address.team}#{address.dataset}"),
+                ScanIndexForward=False,
+                Limit=LATEST_BATCHES,
+            )
+            rows += [dict(row) for row in found["Items"]]
+        return sorted(rows, key=lambda row: str(row.get("created_at", "")), reverse=True)
+
+    def _depths(self) -> dict[str, dict[str, int]]:
+        sqs = self._session.client("sqs")
+        names = {"visible": "ApproximateNumberOfMessages", "in_flight": "ApproximateNumberOfMessagesNotVisible"}
+        depths = {}
+        for place, url in self.contract.queues().items():
+            found = sqs.get_queue_attributes(
+                QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+            )["Attributes"]
+            depths[place] = {ours: int(found[theirs]) for ours, theirs in names.items()}  # type: ignore[index]
+        return depths
+
+    def _attention(self) -> list[dict[str, Any]]:
+        """The whole of the sparse index: it holds only what needs a person."""
+        pages = (
+            self._table("objects")
+            .meta.client.get_paginator("scan")
+            .paginate(TableName=self.contract.foundations("objects-table/name"), IndexName="attention")
+        )
+        rows = []
+        for page in pages:
+            for row in page["Items"]:
+                state, _, since = str(row["attention_at"]).partition("#")
+                rows.append({"id": row["id"], "state": state, "since": since, "reason": row.get("reason", "")})
+        return sorted(rows, key=lambda row: (row["state"], row["since"]))
+
+    def _count(self) -> dict[str, dict[str, int]]:
+        pages = (
+            self._table("objects")
+            .meta.client.get_paginator("scan")
+            .paginate(
+                TableName=self.contract.foundations("objects-table/name"),
+                ProjectionExpression="team, #dataset, #zone, #state",
+                ExpressionAttributeNames={"#dataset": "dataset", "#zone": "zone", "#state": "state"},
+            )
+        )
+        counts: dict[str, Counter[str]] = {}
+        for page in pages:
+            for row in page["Items"]:
+                place = f"{row.get('team', '-')}/{row.get('dataset', '-')}"
+                counts.setdefault(place, Counter())[f"{row['zone']} {row['state']}"] += 1
+        return {place: dict(sorted(states.items())) for place, states in sorted(counts.items())}

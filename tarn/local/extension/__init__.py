@@ -1,0 +1,55 @@
+"""What the lake needs and MiniStack lacks, one module for each concern.
+
+Each module says what stock MiniStack does, and has one `install(settings)`. All names that are
+patched are private to MiniStack, so they are looked up through `patching`, which says clearly
+what is missing; the launcher serves nothing before every plug point is in its place.
+"""
+
+from __future__ import annotations
+
+from tarn.local.extension import (
+    action_names,
+    athena,
+    delivery_permissions,
+    dynamodb_leading_keys,
+    encryption,
+    glue_jobs,
+    glue_tasks,
+    lambda_errors,
+    metric_math_alarms,
+    missing_types,
+    nested_stacks,
+    property_types,
+    refused_deletions,
+    role_trust,
+    stack_properties,
+    state_machine_definitions,
+    state_machine_permissions,
+)
+from tarn.local.settings import Settings
+
+PLUG_POINTS = (
+    nested_stacks,
+    metric_math_alarms,
+    missing_types,
+    stack_properties,
+    refused_deletions,
+    state_machine_definitions,
+    role_trust,
+    dynamodb_leading_keys,
+    encryption,
+    glue_jobs,
+    glue_tasks,
+    athena,
+    lambda_errors,
+    state_machine_permissions,
+    action_names,
+    delivery_permissions,
+    property_types,
+)
+
+
+def install(settings: Settings) -> None:
+    """Put every plug point in its place, or raise `PlugPointMissing`."""
+    for plug_point in PLUG_POINTS:
+        plug_point.install(settings)

@@ -1,0 +1,82 @@
+"""The types of the Glue Data Catalog (Hive's) in DuckDB.
+
+https://docs.aws.amazon.com/athena/latest/ug/data-types.html
+"""
+
+from __future__ import annotations
+
+import re
+
+_SCALARS = {
+    "boolean": "BOOLEAN",
+    "tinyint": "TINYINT",
+    "smallint": "SMALLINT",
+    "int": "INTEGER",
+    "integer": "INTEGER",
+    "bigint": "BIGINT",
+    "float": "FLOAT",
+    "double": "DOUBLE",
+    "string": "VARCHAR",
+    "varchar": "VARCHAR",
+    "char": "VARCHAR",
+    "date": "DATE",
+    "timestamp": "TIMESTAMP",
+    "binary": "BLOB",
+}
+# In a file of which type Athena finds a column of which type: as it is declared, or narrower.
+_INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT")
+_READABLE = {
+    **{name: set(_INTEGERS[: position + 1]) for position, name in enumerate(_INTEGERS)},
+    "DOUBLE": {"FLOAT", "DOUBLE"},
+    "VARCHAR": {"VARCHAR", "BLOB"},
+    "BLOB": {"VARCHAR", "BLOB"},
+    "DECIMAL": {"DECIMAL", *_INTEGERS},
+}
+
+
+def to_duckdb(hive_type: str) -> str:
+    """DuckDB's name of a type, nested ones included; an unknown one is a `ValueError`."""
+    text = hive_type.strip().lower()
+    nested = re.fullmatch(r"(array|map|struct)<(.+)>", text)
+    if nested is None:
+        return _scalar(text)
+    kind, parts = nested[1], _split(nested[2])
+    if kind == "array":
+        return f"{to_duckdb(nested[2])}[]"
+    if kind == "map":
+        return f"MAP({', '.join(to_duckdb(part) for part in parts)})"
+    fields = (part.partition(":") for part in parts)
+    return "STRUCT({})".format(", ".join(f'"{name}" {to_duckdb(of)}' for name, _, of in fields))
+
+
+def can_be_read_as(file_type: str, duckdb_type: str) -> bool:
+    """Whether Athena reads a column of `file_type` in Parquet as this type; DuckDB would cast anything."""
+    stored, declared = _base(file_type), _base(duckdb_type)
+    if declared == "TIMESTAMP":
+        return stored.startswith("TIMESTAMP")
+    return stored in _READABLE.get(declared, {declared})
+
+
+def _scalar(text: str) -> str:
+    base, bracket, parameters = text.partition("(")
+    if base == "decimal":
+        return f"DECIMAL({parameters}" if bracket else "DECIMAL(10,0)"
+    if base not in _SCALARS:
+        raise ValueError(f"{text} is not one of Athena's types")
+    return _SCALARS[base]
+
+
+def _base(duckdb_type: str) -> str:
+    return "LIST" if duckdb_type.endswith("[]") else duckdb_type.partition("(")[0]
+
+
+def _split(text: str) -> list[str]:
+    """Split at the commas that are inside no brackets."""
+    parts, depth = [""], 0
+    for piece in re.findall(r"[<>(),]|[^<>(),]+", text):
+        depth += {"<": 1, "(": 1, ">": -1, ")": -1}.get(piece, 0)
+        if piece == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += piece
+    return [part.strip() for part in parts]

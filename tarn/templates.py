@@ -1,0 +1,39 @@
+"""Reading CloudFormation templates as data, their short tags in long form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class _Loader(yaml.SafeLoader):
+    """Knows ``!Ref``, ``!GetAtt`` and the other functions as ``{"Ref": ...}``, ``{"Fn::GetAtt": [...]}``."""
+
+
+def _function(loader: _Loader, tag: str, node: yaml.Node) -> dict[str, Any]:
+    name = tag if tag in ("Ref", "Condition") else f"Fn::{tag}"
+    if isinstance(node, yaml.ScalarNode):
+        value: Any = loader.construct_scalar(node)
+        return {name: value.split(".", 1) if tag == "GetAtt" else value}
+    if isinstance(node, yaml.SequenceNode):
+        return {name: loader.construct_sequence(node, deep=True)}
+    assert isinstance(node, yaml.MappingNode)  # noqa: S101 (YAML has no fourth kind of node)
+    return {name: loader.construct_mapping(node, deep=True)}
+
+
+_Loader.add_multi_constructor("!", _function)
+
+
+def load(template: Path) -> dict[str, Any]:
+    """A template's content. ``template`` may be relative to the repository."""
+    return dict(yaml.load((ROOT / template).read_text(encoding="utf-8"), _Loader))  # noqa: S506 (a SafeLoader)
+
+
+def paths() -> list[Path]:
+    """Every template of the lake, relative to the repository: the root, then the layers in their order."""
+    layers = [path for layer in ("foundations", "team", "pipeline") for path in sorted((ROOT / layer).glob("*.yaml"))]
+    return [path.relative_to(ROOT) for path in (ROOT / "template.yaml", *layers) if not path.name.endswith(".asl.yaml")]

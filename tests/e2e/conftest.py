@@ -1,0 +1,47 @@
+"""The whole lake, once for all end-to-end tests: the demo makes it, and leaves it up."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import boto3
+import pytest
+
+from tarn.lake import Lake
+from tarn.local import emulator
+
+TARN = Path(sys.executable).with_name("tarn")
+
+
+@dataclass(frozen=True)
+class Demo:
+    """A finished run of ``tarn demo --keep``, and the lake that it left."""
+
+    returncode: int
+    screen: str
+    state: Path
+    lake: Lake
+    session: boto3.Session
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory) -> Iterator[Demo]:
+    """Run the demo as a user does, in a state folder of its own, and let this process see its lake."""
+    state = tmp_path_factory.mktemp("demo")
+    command = [str(TARN), "demo", "--keep", "--state", str(state)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "200"})
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        try:
+            for name, value in emulator.client_environment(state).items():
+                patch.setenv(name, value)
+            session = boto3.Session()
+            yield Demo(done.returncode, done.stdout + done.stderr, state, Lake("local", session), session)
+        finally:
+            emulator.stop(state, purge=True)

@@ -1,0 +1,84 @@
+"""The demo's lake, looked at from outside: what was published, what was not, and why."""
+
+import pytest
+
+from tarn.lake import QueryError
+
+
+def batches_of(demo, dataset: str) -> list[dict]:
+    found = [row for row in demo.lake.status().batches if row["dataset"] == dataset and row["state"] != "ABANDONED"]
+    return sorted(found, key=lambda row: row["batch_id"])
+
+
+def published_keys(demo, prefix: str) -> list[str]:
+    bucket = demo.lake.contract.foundations("analytics-bucket/name")
+    pages = demo.session.client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    return [one["Key"] for page in pages for one in page.get("Contents", [])]
+
+
+def partitions_of(demo, table: str) -> list[list[str]]:
+    found = demo.session.client("glue").get_partitions(
+        DatabaseName=demo.lake.contract.team("air", "database/name"), TableName=table
+    )
+    return [one["Values"] for one in found["Partitions"]]
+
+
+def test_the_demo_passes_and_says_so(demo) -> None:
+    assert demo.returncode == 0, demo.screen
+    assert "Passed in" in demo.screen
+    assert "DIFFERS" not in demo.screen
+    assert "27,004" in demo.screen
+
+
+def test_the_passed_batch_is_published_and_its_objects_say_so(demo) -> None:
+    batch = batches_of(demo, "flights")[0]
+    assert batch["state"] == "PUBLISHED"
+    assert batch["objects"] == 31
+    assert batch["rows_in"] == batch["rows_out"] == 27004
+    days = [f"2013-01-{day:02}" for day in range(1, 32)]
+    assert sorted(partitions_of(demo, "flights")) == [[day, batch["batch_id"]] for day in days]
+    keys = published_keys(demo, "air/flights/")
+    assert keys
+    bucket = demo.lake.contract.foundations("analytics-bucket/name")
+    for key in keys:
+        row = demo.lake.object_row(f"s3://{bucket}/{key}")
+        assert row is not None
+        assert (row["state"], row["batch_id"]) == ("PUBLISHED", batch["batch_id"])
+    counted = demo.lake.status(exact=True).objects["air/flights"]
+    assert counted["stage PUBLISHED"] == 31
+
+
+def test_the_spoiled_batch_names_its_rule_and_is_not_published(demo) -> None:
+    blocked = batches_of(demo, "flights")[1]
+    assert blocked["state"] == "FAILED_QUALITY"
+    failed = [rule for rule in blocked["quality"]["rules"] if rule["outcome"] != "Passed"]
+    assert failed
+    assert all(rule["metrics"] or rule["reason"] for rule in failed)
+    assert failed[0]["rule"] in blocked["reason"]
+    assert blocked["batch_id"] not in {values[-1] for values in partitions_of(demo, "flights")}
+    assert not [key for key in published_keys(demo, "air/flights/") if blocked["batch_id"] in key]
+    assert failed[0]["rule"][:20] in demo.screen
+
+
+def test_an_object_that_waited_for_its_dataset_is_published(demo) -> None:
+    assert [batch["state"] for batch in batches_of(demo, "airlines")] == ["PUBLISHED"]
+    assert demo.lake.query("SELECT count(*) AS airlines FROM airlines").rows == [["16"]]
+
+
+def test_athena_answers_from_the_published_table_alone(demo) -> None:
+    answer = demo.lake.query("SELECT origin, count(*) AS flights FROM flights GROUP BY origin ORDER BY origin")
+    assert answer.rows == [["EWR", "9893"], ["JFK", "9161"], ["LGA", "7950"]]
+
+    glue = demo.session.client("glue")
+    database = demo.lake.contract.team("air", "database/name")
+    table = glue.get_table(DatabaseName=database, Name="airports")["Table"]
+    assert demo.lake.query("SELECT count(*) FROM airports").rows[0][0] == "1458"
+    glue.delete_table(DatabaseName=database, Name="airports")
+    with pytest.raises(QueryError, match="airports"):
+        demo.lake.query("SELECT count(*) FROM airports")
+    assert published_keys(demo, "air/airports/"), f"the data itself stays where {table['Name']} was"
+
+
+def test_no_message_is_left_and_nothing_came_to_the_dead_letters(demo) -> None:
+    assert demo.lake.status().queues
+    assert {place: depth for place, depth in demo.lake.status().queues.items() if any(depth.values())} == {}

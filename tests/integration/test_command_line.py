@@ -1,0 +1,98 @@
+"""``tarn put`` and ``tarn status`` on what is, for them, an account: they find the lake through its contract."""
+
+import json
+
+import boto3
+import pytest
+from typer.testing import CliRunner
+
+from tarn import cli
+from tests.integration.tables import lake
+
+__all__ = ["lake"]
+
+
+@pytest.fixture
+def published(lake):
+    """The lake, with its contract published."""
+    ssm = boto3.client("ssm")
+    contract = {
+        "foundations/raw-bucket/name": lake.raw_bucket,
+        "foundations/objects-table/name": lake.objects.name,
+        "foundations/batches-table/name": lake.batches.name,
+        "foundations/ingest-queue/url": lake.ingest_queue_url,
+        "team/air/workgroup/name": "air",
+        "dataset/air/main/flights/queue/url": lake.dataset_queue_url,
+    }
+    for name, value in contract.items():
+        ssm.put_parameter(Name=f"/tarn/test/{name}", Value=value, Type="String")
+    return lake
+
+
+def tarn(*words: str):
+    return CliRunner().invoke(cli.app, [*words, "--environment", "test"])
+
+
+def test_put_lands_files_under_their_dataset(published, tmp_path) -> None:
+    file = tmp_path / "2013-01-01 ñ.csv"
+    file.write_text("a,b\n1,2\n")
+    done = tarn("put", "air/flights", str(file))
+    assert done.exit_code == 0, done.output
+    assert done.output.splitlines() == [f"s3://{published.raw_bucket}/air/flights/2013-01-01 ñ.csv"]
+    stored = published.s3.get_object(Bucket=published.raw_bucket, Key="air/flights/2013-01-01 ñ.csv")
+    assert stored["Body"].read() == b"a,b\n1,2\n"
+
+
+def test_status_shows_batches_queues_and_what_needs_a_person(published) -> None:
+    published.batches.put_item(
+        Item={
+            "owner": "air#flights",
+            "batch_id": "20261123t164401-0123456789ab",
+            "team": "air",
+            "dataset": "flights",
+            "state": "FAILED_QUALITY",
+            "attempt": 1,
+            "objects": 3,
+            "created_at": "2026-11-23T16:44:01.123Z",
+            "reason": 'ColumnValues "distance" > 0',
+        }
+    )
+    published.objects.put_item(
+        Item={
+            "id": f"s3://{published.raw_bucket}/air/flights/x.csv",
+            "zone": "raw",
+            "team": "air",
+            "dataset": "flights",
+            "state": "QUARANTINED",
+            "attention": "air#flights#3",
+            "attention_at": "QUARANTINED#2026-11-23T16:44:01.123Z",
+            "reason": "empty",
+        }
+    )
+    published.sqs.send_message(QueueUrl=published.dataset_queue_url, MessageBody="{}")
+    done = tarn("status", "--json", "--exact")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.output)
+    assert [(one["batch_id"], one["state"], one["objects"]) for one in found["batches"]] == [
+        ("20261123t164401-0123456789ab", "FAILED_QUALITY", 3)
+    ]
+    assert found["attention"][0]["reason"] == "empty"
+    assert found["queues"]["dataset/air/main/flights/queue"] == {"visible": 1, "in_flight": 0}
+    assert found["objects"] == {"air/flights": {"raw QUARANTINED": 1}}
+
+    shown = tarn("status").output
+    assert "FAILED_QUALITY" in shown
+    assert "QUARANTINED" in shown
+
+
+def test_a_lake_that_is_not_there_is_one_clear_message(lake) -> None:
+    done = tarn("status")
+    assert done.exit_code == 1
+    assert "no SSM parameter under /tarn/test/" in done.output
+    assert "Traceback" not in done.output
+
+
+def test_an_unknown_team_is_named(published) -> None:
+    done = tarn("query", "SELECT 1", "--team", "rail")
+    assert done.exit_code == 1
+    assert "/tarn/test/team/rail/workgroup/name" in done.output

@@ -1,0 +1,348 @@
+"""Publishing in moto: stopped at any AWS call and run again, also as another attempt, it ends in the same state."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from itertools import count
+from typing import Any
+
+import boto3
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from lake import batches, names, outcomes, publishing
+from lake.batches import Batch, NotInStateError, State
+from tests.integration.tables import REGION, Lake, open_lake
+
+NOW = datetime(2026, 11, 23, 16, 44, tzinfo=UTC)
+TEAM, DATASET, BATCH_ID = "air", "flights", "20261123t164400-0123456789ab"
+COLUMNS = {"flight": "int", "carrier": "string"}
+
+
+class CrashError(Exception):
+    """The function died here."""
+
+
+class Crash:
+    """Ends a run at its ``at``-th AWS call: before the service gets it, or after, when its answer is lost."""
+
+    def __init__(self, at: int | None = None, answered: bool = False) -> None:
+        self.at, self.answered, self.calls = at, answered, 0
+
+    def before(self, **_: Any) -> None:
+        self.calls += 1
+        if self.at is not None and (self.calls > self.at or (self.calls == self.at and not self.answered)):
+            raise CrashError
+
+    def after(self, **_: Any) -> None:
+        if self.at is not None and self.calls >= self.at:
+            raise CrashError
+
+
+class Bench:
+    """A lake in moto with the clients of publish_batch, whose calls a ``Crash`` watches."""
+
+    def __init__(self, lake: Lake) -> None:
+        self.lake, self.crash = lake, Crash()
+        self.clients = publishing.Clients(
+            s3=boto3.client("s3", region_name=REGION),
+            glue=boto3.client("glue", region_name=REGION),
+            batches=boto3.resource("dynamodb", region_name=REGION).Table("BatchesTable"),
+        )
+        for client in (self.clients.s3, self.clients.glue, self.clients.batches.meta.client):
+            client.meta.events.register_first("before-call.*.*", self._before)
+            client.meta.events.register_last("after-call.*.*", self._after)
+        self.glue = boto3.client("glue", region_name=REGION)
+        self.glue.create_database(DatabaseInput={"Name": "air"})
+
+    def _before(self, **call: Any) -> None:
+        self.crash.before(**call)
+
+    def _after(self, **call: Any) -> None:
+        self.crash.after(**call)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.lake, name)
+
+    def empty(self) -> None:
+        """As if nothing had been published ever."""
+        for bucket in (self.lake.stage_bucket, self.lake.analytics_bucket):
+            for one in outcomes.list_files(self.lake.s3, bucket, ""):
+                self.lake.s3.delete_object(Bucket=bucket, Key=one.key)
+        with suppress(self.glue.exceptions.EntityNotFoundException):
+            self.glue.delete_table(DatabaseName="air", Name="flights")
+
+
+def run_of(lake: Bench, attempt: int) -> outcomes.Run:
+    base = f"s3://{lake.stage_bucket}/{names.attempt_prefix(TEAM, DATASET, BATCH_ID, attempt)}"
+    return outcomes.Run(
+        team=TEAM,
+        dataset=DATASET,
+        batch_id=BATCH_ID,
+        attempt=attempt,
+        manifest_uri=f"s3://{lake.stage_bucket}/{names.manifest_key(TEAM, DATASET, BATCH_ID)}",
+        pending_uri=f"s3://{lake.analytics_bucket}/{names.pending_prefix(TEAM, BATCH_ID, attempt)}",
+        transform_outcome_uri=f"{base}transform.json",
+        quality_outcome_uri=f"{base}quality.json",
+    )
+
+
+def put(lake: Bench, uri: str, value: Any) -> None:
+    bucket, key = names.split_object_id(uri)
+    lake.s3.put_object(Bucket=bucket, Key=key, Body=value if isinstance(value, bytes) else json.dumps(value).encode())
+
+
+def transformed(
+    lake: Bench,
+    attempt: int,
+    files: Mapping[str, bytes],
+    columns: Mapping[str, str] = COLUMNS,
+    partition_by: tuple[str, ...] = (),
+) -> outcomes.Run:
+    """What start_batch and the transform job leave: manifest, row, pending files, outcome."""
+    run = run_of(lake, attempt)
+    registration = {"database_name": "air", "table_name": "flights", "partition_by": list(partition_by)}
+    put(lake, run.manifest_uri, {"schema": 1, "registration": registration, "objects": []})
+    for name, body in files.items():
+        put(lake, run.pending_uri + name, body)
+    put(lake, f"{run.pending_uri}_SUCCESS", b"")
+    _, prefix = names.split_object_id(run.pending_uri)
+    put(
+        lake,
+        run.transform_outcome_uri,
+        {
+            "schema": 1,
+            "job": "transform",
+            "run_id": f"jr_{attempt}",
+            "batch_id": BATCH_ID,
+            "attempt": attempt,
+            "rows_in": 7,
+            "rows_out": 7 if files else 0,
+            "columns": [{"name": name, "type": kind} for name, kind in columns.items()],
+            "partition_columns": [{"name": name, "type": "int"} for name in partition_by],
+            "files": [prefix + name for name in files],
+        },
+    )
+    lake.batches.put_item(
+        Item={
+            **batches.row_key(TEAM, DATASET, BATCH_ID),
+            "team": TEAM,
+            "dataset": DATASET,
+            "attempt": attempt,
+            "state": "STARTED",
+            "unfinished": "air#flights",
+        }
+    )
+    return run
+
+
+def publish(lake: Bench, run: outcomes.Run, crash: Crash | None = None) -> publishing.Receipt:
+    lake.crash = crash or Crash()
+    return publishing.publish(lake.clients, run, f"jr_{run.attempt}", NOW)
+
+
+def published(lake: Bench) -> dict[str, bytes]:
+    found = outcomes.list_files(lake.s3, lake.analytics_bucket, "air/flights/")
+    return {one.key: lake.s3.get_object(Bucket=lake.analytics_bucket, Key=one.key)["Body"].read() for one in found}
+
+
+def partitions(lake: Bench) -> dict[tuple[str, ...], str]:
+    found = lake.glue.get_partitions(DatabaseName="air", TableName="flights")["Partitions"]
+    return {tuple(one["Values"]): one["StorageDescriptor"]["Location"] for one in found}
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[Bench]:
+    with open_lake() as opened:
+        yield Bench(opened)
+
+
+@pytest.fixture
+def lake(bench) -> Bench:
+    bench.empty()
+    return bench
+
+
+def test_the_published_prefix_is_the_audited_one(lake) -> None:
+    run = transformed(lake, 1, {"part-0.parquet": b"a", "part-1.parquet": b"bb"})
+    receipt = publish(lake, run)
+    prefix = f"air/flights/batch={BATCH_ID}/"
+    assert published(lake) == {f"{prefix}part-0.parquet": b"a", f"{prefix}part-1.parquet": b"bb"}
+    assert partitions(lake) == {(BATCH_ID,): f"s3://{lake.analytics_bucket}/{prefix}"}
+    assert receipt == publishing.read_receipt(lake.s3, run)
+    assert [size for _, size in receipt.files] == [1, 2]
+
+
+def test_the_table_is_created_with_the_batch_as_its_last_partition_key(lake) -> None:
+    publish(lake, transformed(lake, 1, {"month=1/p.parquet": b"a"}, partition_by=("month",)))
+    table = lake.glue.get_table(DatabaseName="air", Name="flights")["Table"]
+    assert [(one["Name"], one["Type"]) for one in table["PartitionKeys"]] == [("month", "int"), ("batch", "string")]
+    assert {one["Name"]: one["Type"] for one in table["StorageDescriptor"]["Columns"]} == COLUMNS
+    assert table["StorageDescriptor"]["Location"] == f"s3://{lake.analytics_bucket}/air/flights/"
+    assert list(partitions(lake)) == [("1", BATCH_ID)]
+
+
+def test_new_columns_are_appended_and_old_ones_stay(lake) -> None:
+    publish(lake, transformed(lake, 1, {"p.parquet": b"a"}))
+    publish(lake, transformed(lake, 2, {"p.parquet": b"a"}, columns={"gate": "string", "flight": "int"}))
+    table = lake.glue.get_table(DatabaseName="air", Name="flights")["Table"]
+    assert [one["Name"] for one in table["StorageDescriptor"]["Columns"]] == ["flight", "carrier", "gate"]
+
+
+def test_a_changed_type_is_told_by_name_and_changes_nothing(lake) -> None:
+    publish(lake, transformed(lake, 1, {"p.parquet": b"a"}))
+    before = published(lake), partitions(lake)
+    run = transformed(lake, 2, {"q.parquet": b"b"}, columns={"flight": "string"})
+    with pytest.raises(publishing.ColumnTypeChangedError, match="flight is int in the table and string in the batch"):
+        publish(lake, run)
+    assert (published(lake), partitions(lake)) == before
+
+
+def test_other_partition_keys_and_other_locations_are_refused(lake) -> None:
+    publish(lake, transformed(lake, 1, {"p.parquet": b"a"}))
+    with pytest.raises(publishing.TableConflictError, match="partition keys cannot change"):
+        publish(lake, transformed(lake, 2, {"month=1/p.parquet": b"a"}, partition_by=("month",)))
+
+
+def test_a_file_outside_the_declared_directories_is_refused(lake) -> None:
+    run = transformed(lake, 1, {"p.parquet": b"a"}, partition_by=("month",))
+    with pytest.raises(publishing.PendingLayoutError):
+        publish(lake, run)
+    assert published(lake) == {}
+
+
+def test_partition_values_are_read_as_spark_escapes_them(lake) -> None:
+    publish(lake, transformed(lake, 1, {"city=New%20York%2FJFK/p.parquet": b"a"}, partition_by=("city",)))
+    assert list(partitions(lake)) == [("New York/JFK", BATCH_ID)]
+
+
+@pytest.mark.parametrize("what", ["missing", "extra"])
+def test_a_pending_prefix_that_is_not_what_the_job_wrote_is_refused(lake, what) -> None:
+    run = transformed(lake, 1, {"p.parquet": b"a", "q.parquet": b"b"})
+    bucket, prefix = names.split_object_id(run.pending_uri)
+    if what == "missing":
+        lake.s3.delete_object(Bucket=bucket, Key=f"{prefix}q.parquet")
+    else:
+        lake.s3.put_object(Bucket=bucket, Key=f"{prefix}stray.parquet", Body=b"x")
+    with pytest.raises(outcomes.OutcomeMismatchError, match=f"1 {what}"):
+        publish(lake, run)
+    assert published(lake) == {}
+
+
+def test_an_attempt_whose_turn_is_over_publishes_nothing(lake) -> None:
+    run = transformed(lake, 1, {"p.parquet": b"a"})
+    transformed(lake, 2, {"q.parquet": b"b"})
+    with pytest.raises(NotInStateError):
+        publish(lake, run)
+    batches.finish(lake.batches, Batch(TEAM, DATASET, BATCH_ID, 2), State.FAILED, NOW)
+    with pytest.raises(NotInStateError):
+        publish(lake, run_of(lake, 2))
+    assert published(lake) == {}
+
+
+def test_a_batch_without_rows_has_no_partition(lake) -> None:
+    publish(lake, transformed(lake, 1, {"p.parquet": b"a"}))
+    receipt = publish(lake, transformed(lake, 2, {}))
+    assert (published(lake), partitions(lake), receipt.files) == ({}, {}, [])
+    assert receipt.deleted == [f"air/flights/batch={BATCH_ID}/p.parquet"]
+
+
+def test_a_file_of_the_same_name_and_size_but_other_content_is_copied_again(lake) -> None:
+    publish(lake, transformed(lake, 1, {"p.parquet": b"old"}))
+    publish(lake, transformed(lake, 2, {"p.parquet": b"new"}))
+    assert list(published(lake).values()) == [b"new"]
+
+
+def test_nothing_is_copied_or_deregistered_when_all_is_there(lake, monkeypatch) -> None:
+    run = transformed(lake, 1, {"p.parquet": b"a"})
+    publish(lake, run)
+    monkeypatch.setattr(publishing, "_copy", lambda *_: pytest.fail("copied"))
+    monkeypatch.setattr(publishing, "_deregister", lambda *_: pytest.fail("deregistered"))
+    publish(lake, run)
+
+
+def test_whoever_reads_the_catalog_sees_a_batch_whole_or_not_at_all(lake, monkeypatch) -> None:
+    """While files change, the partition is not in the catalog, also when another attempt had registered it."""
+    publish(lake, transformed(lake, 1, {"p.parquet": b"a"}))
+    seen = []
+    copy = publishing._copy
+    monkeypatch.setattr(publishing, "_copy", lambda *some: (seen.append(partitions(lake)), copy(*some)))
+    publish(lake, transformed(lake, 2, {"q.parquet": b"b", "r.parquet": b"c"}))
+    assert seen == [{}, {}]
+
+
+FIRST = {"month=1/a.parquet": b"1", "month=2/b.parquet": b"22", "month=2/c.parquet": b"3"}
+SECOND = {"month=2/other.parquet": b"22", "month=3/d.parquet": b"4"}
+
+
+def end_state(lake: Bench) -> tuple[dict[str, bytes], dict[tuple[str, ...], str]]:
+    return published(lake), partitions(lake)
+
+
+def expected(files: Mapping[str, bytes], lake: Bench) -> tuple[dict[str, bytes], dict[tuple[str, ...], str]]:
+    where = {}
+    for name, body in files.items():
+        month, file = name.split("/")
+        where[f"air/flights/{month}/batch={BATCH_ID}/{file}"] = body
+    return where, {
+        (key.split("/")[2].removeprefix("month="), BATCH_ID): f"s3://{lake.analytics_bucket}/{key.rpartition('/')[0]}/"
+        for key in where
+    }
+
+
+@pytest.mark.parametrize("answered", [False, True], ids=["not sent", "answer lost"])
+@pytest.mark.parametrize("retried_as", ["the same attempt", "another attempt"])
+def test_stopped_at_any_call_and_run_again(bench, answered, retried_as, monkeypatch) -> None:
+    monkeypatch.setattr(publishing, "COPIES_AT_ONCE", 1)
+    for at in count(1):
+        bench.empty()
+        run = transformed(bench, 1, FIRST, partition_by=("month",))
+        try:
+            publish(bench, run, Crash(at, answered))
+        except CrashError:
+            pass
+        else:
+            break
+        if retried_as == "the same attempt":
+            publish(bench, run)
+            assert end_state(bench) == expected(FIRST, bench), f"stopped at call {at}"
+        else:
+            publish(bench, transformed(bench, 2, SECOND, partition_by=("month",)))
+            assert end_state(bench) == expected(SECOND, bench), f"stopped at call {at}"
+    assert at > 20
+
+
+FILES = st.dictionaries(
+    st.builds("month={}/{}.parquet".format, st.integers(1, 3), st.sampled_from("abc")),
+    st.binary(min_size=1, max_size=2),
+    max_size=4,
+)
+STOP = st.tuples(st.integers(1, 45), st.booleans())
+
+
+@settings(
+    max_examples=30,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+)
+@given(attempts=st.lists(st.tuples(FILES, st.lists(STOP, max_size=3)), min_size=1, max_size=3))
+def test_however_often_it_is_stopped_and_whatever_the_attempts_wrote(bench, attempts) -> None:
+    """The end state is the last attempt's output, whatever earlier ones left when they were stopped."""
+    bench.empty()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(publishing, "COPIES_AT_ONCE", 1)
+        for attempt, (files, stops) in enumerate(attempts, start=1):
+            run = transformed(bench, attempt, files, partition_by=("month",))
+            for at, answered in stops:
+                with suppress(CrashError):
+                    publish(bench, run, Crash(at, answered))
+        last = attempts[-1][0]
+        receipt = publish(bench, run)
+    assert end_state(bench) == expected(last, bench)
+    assert {key for key, _ in receipt.files} == set(expected(last, bench)[0])
+    assert set(receipt.deleted).isdisjoint(key for key, _ in receipt.files)

@@ -1,0 +1,248 @@
+"""The registrar against moto: what it writes, what it refuses, and that it always answers."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from lake import custom_resource
+from tests.integration.tables import FakeContext, Lake, lake, load_handler
+from tests.unit.test_registration import GIVEN
+
+__all__ = ["lake"]
+
+STACK = "arn:aws:cloudformation:eu-west-1:123456789012:stack/tarn-test/00000000-0000-0000-0000-000000000001"
+OTHER = STACK.replace("0001", "0002")
+PIPELINE = {
+    "ServiceToken": "arn",
+    "ServiceTimeout": "120",
+    "Team": "air",
+    "Pipeline": "main",
+    "QueueUrl": "https://sqs.eu-west-1.amazonaws.com/123456789012/main",
+}
+
+
+class Registrar:
+    """The function, and what CloudFormation was answered."""
+
+    def __init__(self, lake: Lake, patch: pytest.MonkeyPatch) -> None:
+        self.lake = lake
+        self.sent: list[dict[str, Any]] = []
+        self.module = load_handler(
+            "team.register_resource", {"DATASETS_TABLE_NAME": lake.datasets.name, "TEAM_NAME": "air"}
+        )
+        patch.setattr(custom_resource.HTTP, "request", self._request)
+
+    def _request(self, method: str, url: str, body: bytes, headers: dict[str, str]) -> None:
+        assert (method, url, headers) == ("PUT", "https://example.com/answer?signed", {"Content-Type": ""})
+        assert len(body) <= 4096
+        self.sent.append(json.loads(body))
+
+    def request(
+        self,
+        kind: str,
+        properties: dict[str, Any] | None = None,
+        *,
+        physical_id: str | None = None,
+        stack: str = STACK,
+        resource_type: str = "Custom::TarnDataset",
+    ) -> dict[str, Any]:
+        """What CloudFormation is answered."""
+        event = {
+            "RequestType": kind,
+            "ResponseURL": "https://example.com/answer?signed",
+            "StackId": stack,
+            "RequestId": "r1",
+            "LogicalResourceId": "Registration",
+            "ResourceType": resource_type,
+            "ResourceProperties": dict(GIVEN) if properties is None else properties,
+        }
+        if physical_id is not None:
+            event["PhysicalResourceId"] = physical_id
+        answered = self.module.handler(event, FakeContext())
+        assert answered == self.sent[-1]
+        assert (answered["StackId"], answered["RequestId"], answered["LogicalResourceId"]) == (
+            stack,
+            "r1",
+            "Registration",
+        )
+        return dict(answered)
+
+    def row(self, dataset: str = "flights") -> dict[str, Any] | None:
+        """The row of a registration."""
+        row = self.lake.datasets.get_item(Key={"team": "air", "dataset": dataset}).get("Item")
+        return None if row is None else dict(row)
+
+    def upload(self, name: str, text: str) -> None:
+        """An asset of the dataset."""
+        self.lake.s3.put_object(Bucket=self.lake.asset_bucket, Key=f"{GIVEN['AssetPrefix']}{name}", Body=text.encode())
+
+
+@pytest.fixture
+def registrar(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> Registrar:
+    registrar = Registrar(lake, monkeypatch)
+    registrar.upload("light.sql", "SELECT year, tailnum FROM source")
+    return registrar
+
+
+def test_a_dataset_is_registered_with_its_owner_and_nothing_else_happens(registrar: Registrar) -> None:
+    answer = registrar.request("Create")
+    assert (answer["Status"], answer["PhysicalResourceId"]) == ("SUCCESS", "air/flights")
+    row = registrar.row()
+    assert row is not None
+    assert (row["kind"], row["owner"], row["schema"]) == ("dataset", f"{STACK}/Registration", 1)
+    assert (row["min_items"], row["format"]["header"], row["columns"][0]["required"]) == (3, True, True)
+    assert "rules" not in row
+    assert registrar.lake.datasets.scan()["Count"] == 1
+
+
+def test_a_pipeline_is_registered(registrar: Registrar) -> None:
+    answer = registrar.request("Create", PIPELINE, resource_type="Custom::TarnPipeline")
+    assert (answer["Status"], answer["PhysicalResourceId"]) == ("SUCCESS", "air/pipeline#main")
+    assert registrar.row("pipeline#main") == {
+        "team": "air",
+        "dataset": "pipeline#main",
+        "schema": 1,
+        "kind": "pipeline",
+        "pipeline": "main",
+        "queue_url": PIPELINE["QueueUrl"],
+        "owner": f"{STACK}/Registration",
+    }
+
+
+def test_another_type_of_resource_is_refused(registrar: Registrar) -> None:
+    answer = registrar.request("Create", resource_type="Custom::TarnLake")
+    assert answer["Status"] == "FAILED"
+    assert "must be Custom::TarnDataset or Custom::TarnPipeline" in answer["Reason"]
+
+
+def test_an_update_replaces_the_row_and_leaves_the_ticks_alone(registrar: Registrar) -> None:
+    registrar.lake.datasets.put_item(Item={"team": "air", "dataset": "tick#flights", "waiting_since": "x"})
+    registrar.request("Create")
+    answer = registrar.request("Update", {**GIVEN, "MinItems": "7", "TransformSql": ""}, physical_id="air/flights")
+    assert (answer["Status"], answer["PhysicalResourceId"]) == ("SUCCESS", "air/flights")
+    row = registrar.row()
+    assert row is not None
+    assert row["min_items"] == 7
+    assert "transform_sql" not in row
+    assert registrar.row("tick#flights") is not None
+
+
+def test_another_name_is_another_resource_whose_predecessor_is_deleted(registrar: Registrar) -> None:
+    registrar.request("Create")
+    answer = registrar.request("Update", {**GIVEN, "Dataset": "departures"}, physical_id="air/flights")
+    assert answer["PhysicalResourceId"] == "air/departures"
+    registrar.request("Delete", physical_id="air/flights")
+    assert registrar.row() is None
+    assert registrar.row("departures") is not None
+
+
+def test_a_refused_update_keeps_the_row_and_the_id(registrar: Registrar) -> None:
+    registrar.request("Create")
+    before = registrar.row()
+    answer = registrar.request("Update", {**GIVEN, "MinItems": "0"}, physical_id="air/flights")
+    assert (answer["Status"], answer["PhysicalResourceId"]) == ("FAILED", "air/flights")
+    assert registrar.row() == before
+
+
+def test_a_name_clash_fails_and_its_roll_back_leaves_the_owners_row(registrar: Registrar) -> None:
+    registrar.request("Create")
+    answer = registrar.request("Create", stack=OTHER)
+    assert answer["Status"] == "FAILED"
+    assert answer["Reason"] == f"dataset air/flights is registered by {STACK}/Registration: choose another name"
+    registrar.request("Delete", physical_id=answer["PhysicalResourceId"], stack=OTHER)
+    row = registrar.row()
+    assert row is not None
+    assert row["owner"] == f"{STACK}/Registration"
+    registrar.request("Delete", physical_id="air/flights", stack=OTHER)
+    assert registrar.row() == row
+
+
+def test_a_deletion_deletes_and_can_be_repeated(registrar: Registrar) -> None:
+    registrar.request("Create")
+    for _ in range(2):
+        assert registrar.request("Delete", physical_id="air/flights")["Status"] == "SUCCESS"
+    assert registrar.row() is None
+
+
+@pytest.mark.parametrize("physical_id", ["sea/flights", "air", "air/", "2026/11/23/[$LATEST]0123", ""])
+def test_an_id_that_is_not_the_teams_deletes_nothing(registrar: Registrar, physical_id: str) -> None:
+    registrar.lake.datasets.put_item(Item={"team": "sea", "dataset": "flights", "owner": f"{STACK}/Registration"})
+    assert registrar.request("Delete", physical_id=physical_id)["Status"] == "SUCCESS"
+    assert registrar.lake.datasets.scan()["Count"] == 1
+
+
+def test_another_team_is_refused(registrar: Registrar) -> None:
+    answer = registrar.request("Create", {**GIVEN, "Team": "sea"})
+    assert answer["Status"] == "FAILED"
+    assert answer["Reason"].startswith("Team: given 'sea'; must be 'air'")
+    assert registrar.lake.datasets.scan()["Count"] == 0
+
+
+def test_a_wrong_registration_names_every_field(registrar: Registrar) -> None:
+    answer = registrar.request("Create", {**GIVEN, "MinItems": "0", "OnMismatch": "drop"})
+    assert answer["Status"] == "FAILED"
+    assert answer["Reason"].splitlines() == [
+        "OnMismatch: given 'drop'; input should be 'quarantine' or 'null'",
+        "MinItems: given '0'; input should be greater than or equal to 1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sql", "words"),
+    [
+        ("SELEC 1", "light.sql: Parser Error: syntax error"),
+        ("SELECT dep_delay FROM source", 'light.sql: Binder Error: Referenced column "dep_delay" not found'),
+        ("DELETE FROM source", "light.sql: must be a single SELECT; it holds DELETE"),
+    ],
+)
+def test_sql_that_cannot_run_is_refused(registrar: Registrar, sql: str, words: str) -> None:
+    registrar.upload("light.sql", sql)
+    answer = registrar.request("Create")
+    assert answer["Status"] == "FAILED"
+    assert answer["Reason"].startswith(words)
+    assert registrar.row() is None
+
+
+def test_rules_that_cannot_be_judged_are_refused_with_place_and_remedy(registrar: Registrar) -> None:
+    registrar.upload("rules.dqdl", 'Rules = [\n    RowCount > 0,\n    IsCompleet "year"\n]')
+    answer = registrar.request("Create", {**GIVEN, "Rules": "rules.dqdl"})
+    assert answer["Reason"] == (
+        'rules.dqdl: line 3: rule IsCompleet "year": IsCompleet is not a rule type, and one unknown type fails '
+        "the whole ruleset: write IsComplete"
+    )
+
+
+def test_a_heavy_transform_that_is_no_python_is_refused(registrar: Registrar) -> None:
+    registrar.upload("heavy.py", "def transform(df):\n    return df.(\n")
+    answer = registrar.request("Create", {**GIVEN, "HeavyTransform": "heavy.py"})
+    assert answer["Reason"].startswith("heavy.py: line 2: ")
+
+
+def test_a_file_that_is_not_there_is_named(registrar: Registrar) -> None:
+    answer = registrar.request("Create", {**GIVEN, "Rules": "rules.dqdl", "HeavyTransform": "heavy.sql"})
+    assert [line.split(": ")[0] for line in answer["Reason"].splitlines()] == ["heavy.sql", "rules.dqdl"]
+    assert "upload it, or correct the name" in answer["Reason"]
+
+
+def test_a_file_that_is_no_text_is_refused(registrar: Registrar) -> None:
+    registrar.lake.s3.put_object(
+        Bucket=registrar.lake.asset_bucket, Key=f"{GIVEN['AssetPrefix']}light.sql", Body=b"\xff\xfe\x00"
+    )
+    answer = registrar.request("Create")
+    assert (answer["Status"], answer["Reason"][:11]) == ("FAILED", "light.sql: ")
+
+
+def test_what_nobody_expected_is_answered_too(registrar: Registrar) -> None:
+    registrar.lake.datasets.delete()
+    answer = registrar.request("Create")
+    assert (answer["Status"], answer["PhysicalResourceId"]) == ("FAILED", "never-made")
+    assert "ResourceNotFoundException" in answer["Reason"]
+
+
+def test_the_reason_is_cut_in_bytes(registrar: Registrar) -> None:
+    answer = registrar.request("Create", {**GIVEN, **{f"Größe{n}": "ü" * 200 for n in range(60)}})
+    assert answer["Status"] == "FAILED"
+    assert len(answer["Reason"].encode()) <= 1000

@@ -1,0 +1,108 @@
+"""What the pipeline's templates hand to the registrar is what it takes, and a dataset stays small."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lake import registration
+from tarn import templates
+
+DATASET = templates.load("pipeline/dataset.yaml")
+PIPELINE = templates.load("pipeline/template.yaml")
+GIVEN = {
+    "EnvironmentName": "local",
+    "TeamName": "air",
+    "PipelineName": "main",
+    "DatasetName": "flights",
+    "TableName": "flights",
+    "DatabaseName": "tarn_local_air",
+    "AssetBucketName": "tarn-local-assets",
+    "AssetPrefix": "assets/0123/flights/",
+    "RegistrarFunctionArn": "arn:aws:lambda:eu-west-1:123456789012:function:registrar",
+    "Columns": "year:int, carrier:string:required",
+    "DatasetQueue": "https://sqs.eu-west-1.amazonaws.com/123456789012/tarn-local-air-flights",
+}
+ABSENT = object()
+
+
+def sent(template: dict[str, Any], resource: str, given: dict[str, str]) -> Any:
+    """Properties of a custom resource as CloudFormation sends them: references resolved, lists split, the rest text."""
+    declared = template["Parameters"]
+
+    def value_of(name: str) -> Any:
+        value = str(given.get(name, declared.get(name, {}).get("Default")))
+        listed = declared.get(name, {}).get("Type") == "CommaDelimitedList"
+        return [one.strip() for one in value.split(",")] if listed else value
+
+    def resolve(value: Any) -> Any:
+        if isinstance(value, dict):
+            if "Ref" in value:
+                return ABSENT if value["Ref"] == "AWS::NoValue" else value_of(value["Ref"])
+            if "Fn::GetAtt" in value:
+                return given["DatasetQueue"]
+            if "Fn::If" in value:
+                condition, there, absent = value["Fn::If"]
+                return resolve(there if any(value_of(condition.removeprefix("Has"))) else absent)
+            return {name: one for name, one in ((n, resolve(v)) for n, v in value.items()) if one is not ABSENT}
+        return str(value)
+
+    return resolve(template["Resources"][resource]["Properties"])
+
+
+def test_the_registrar_takes_a_dataset_with_nothing_but_its_names() -> None:
+    read = registration.read(registration.Dataset, sent(DATASET, "Registration", GIVEN))
+    assert [(one.name, one.type, one.required) for one in read.columns] == [
+        ("year", "int", False),
+        ("carrier", "string", True),
+    ]
+    assert (read.transform_sql, read.heavy_transform, read.rules, read.partition_by) == (None, None, None, [])
+    assert (read.format.separator, read.format.header, read.format.null_tokens) == (",", True, ["NA"])
+
+
+def test_the_registrar_takes_a_dataset_with_everything() -> None:
+    more = {"TransformSql": "light.sql", "HeavyTransform": "heavy.py", "Rules": "rules.dqdl", "Header": "false"}
+    given = GIVEN | more | {"PartitionBy": "year, month", "NullTokens": "NA,-", "OnQualityFailure": "warn"}
+    read = registration.read(registration.Dataset, sent(DATASET, "Registration", given))
+    assert (read.transform_sql, read.heavy_transform, read.rules) == ("light.sql", "heavy.py", "rules.dqdl")
+    assert (read.partition_by, read.format.header, read.format.null_tokens) == (["year", "month"], False, ["NA", "-"])
+
+
+def test_the_registrar_takes_the_pipelines_row() -> None:
+    read = registration.read(registration.Pipeline, sent(PIPELINE, "Registration", GIVEN))
+    assert (read.team, read.pipeline) == ("air", "main")
+
+
+@pytest.mark.parametrize("edge", ["MinValue", "MaxValue"])
+@pytest.mark.parametrize("name", ["MinItems", "MaxItems", "MaxWaitMinutes", "MaxObjectMiB"])
+def test_the_template_allows_no_number_that_the_registrar_refuses(name, edge) -> None:
+    given = GIVEN | {"MinItems": "1", "MaxItems": "10000", name: str(DATASET["Parameters"][name][edge])}
+    registration.read(registration.Dataset, sent(DATASET, "Registration", given))
+
+
+def test_a_dataset_is_at_most_ten_resources_and_owns_no_table() -> None:
+    kinds = [one["Type"] for one in DATASET["Resources"].values()]
+    assert len(kinds) <= 10
+    assert not [one for one in kinds if one.startswith(("AWS::Glue", "AWS::S3"))]
+
+
+def test_a_datasets_queue_outlasts_a_run_of_start_batch() -> None:
+    function = templates.load("pipeline/start_batch.yaml")["Resources"]["StartBatchFunction"]["Properties"]
+    queue = DATASET["Resources"]["DatasetQueue"]["Properties"]
+    assert queue["VisibilityTimeout"] == function["Timeout"] + 60
+    assert queue["RedrivePolicy"]["maxReceiveCount"] == 50
+    assert function["Environment"]["Variables"]["FUNCTION_TIMEOUT_SECONDS"] == str(function["Timeout"])
+
+
+def test_jobs_are_pinned_bounded_and_never_tried_again_by_glue() -> None:
+    jobs = [
+        one for one in templates.load("pipeline/jobs.yaml")["Resources"].values() if one["Type"] == "AWS::Glue::Job"
+    ]
+    assert len(jobs) == 2
+    for job in (one["Properties"] for one in jobs):
+        assert (job["GlueVersion"], job["MaxRetries"]) == ("5.1", 0)
+        assert job["Timeout"] == {"Ref": "JobTimeoutMinutes"}
+        assert job["ExecutionProperty"]["MaxConcurrentRuns"] == {"Ref": "MaxConcurrentRuns"}
+        assert "SecurityConfiguration" in job
+        assert (templates.ROOT / "pipeline" / job["Command"]["ScriptLocation"]).is_file()

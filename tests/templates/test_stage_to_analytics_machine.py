@@ -1,0 +1,216 @@
+"""The second hop's machine, read from its files: every task has its way out, every way ends in a named final state.
+
+And for both machines: what their states call is what their roles, in the templates, allow.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import jsonata
+import pytest
+
+from tarn import templates
+from tests.templates import asl
+
+DEFINITION = "pipeline/stage_to_analytics.asl.yaml"
+TEMPLATE = "pipeline/stage_to_analytics.yaml"
+MACHINE = asl.definition(DEFINITION)
+STATES = dict(asl.states(MACHINE))
+TASKS = {name: state for name, state in STATES.items() if state["Type"] == "Task"}
+FINAL = {"BatchPublished": "Succeed", "BatchBlocked": "Fail", "BatchFailed": "Fail"}
+CATCH = [
+    {"ErrorEquals": ["States.ALL"], "Assign": {"failure": "{% $states.errorOutput %}"}, "Next": "FinishFailedBatch"}
+]
+AFTER_THE_ROW = {
+    "NotifyPublished": "BatchPublished",
+    "NotifyBlocked": "BatchBlocked",
+    "NotifyFailed": "BatchFailed",
+    "FinishFailedBatch": "BatchFailed",
+}
+ACTIONS = {
+    # https://docs.aws.amazon.com/step-functions/latest/dg/connect-glue.html and its neighbours
+    "glue:startJobRun.sync": {"glue:StartJobRun", "glue:GetJobRun", "glue:GetJobRuns", "glue:BatchStopJobRun"},
+    "lambda:invoke": {"lambda:InvokeFunction"},
+    "sns:publish": {"sns:Publish"},
+}
+TARGETS = {"glue:startJobRun.sync": "JobName", "lambda:invoke": "FunctionName", "sns:publish": "TopicArn"}
+
+
+def ways_on(state: dict[str, Any]) -> list[str]:
+    ways = [state[name] for name in ("Next", "Default") if name in state]
+    return ways + [one["Next"] for name in ("Catch", "Choices") for one in state.get(name, [])]
+
+
+def test_the_definition_is_a_valid_machine() -> None:
+    given = templates.load(TEMPLATE)["Resources"]["StageToAnalyticsStateMachine"]["Properties"]
+    names = dict.fromkeys(given["DefinitionSubstitutions"], "arn:aws:lambda:eu-west-1:123456789012:function:f")
+    assert asl.findings(MACHINE, names | {"Partition": "aws", "QualityMode": "on"}) == []
+
+
+def test_every_task_has_the_one_catch_route_until_the_row_says_how_the_batch_ended() -> None:
+    for name, task in TASKS.items():
+        if name in AFTER_THE_ROW:
+            assert task["Catch"] == [{"ErrorEquals": ["States.ALL"], "Next": AFTER_THE_ROW[name]}], name
+        else:
+            assert task["Catch"] == CATCH, name
+
+
+def test_every_way_ends_in_a_named_final_state() -> None:
+    assert {name: state["Type"] for name, state in STATES.items() if not ways_on(state)} == FINAL
+    to_an_end = set(FINAL)
+    while more := {
+        name for name, state in STATES.items() if name not in to_an_end and set(ways_on(state)) <= to_an_end
+    }:
+        to_an_end |= more
+    assert to_an_end == set(STATES), "a loop, or a state that leads nowhere"
+    assert {way for state in STATES.values() for way in ways_on(state)} | {MACHINE["StartAt"]} == set(STATES)
+
+
+def test_every_task_has_its_own_time_limit_and_the_machine_has_none() -> None:
+    """An execution that reached the machine's limit would end without a word to the batch's row."""
+    assert "TimeoutSeconds" not in MACHINE
+    jobs = templates.load("pipeline/jobs.yaml")["Parameters"]["JobTimeoutMinutes"]
+    for name, task in TASKS.items():
+        assert task["TimeoutSeconds"] > 0, name
+        if "glue" in task["Resource"]:
+            assert task["TimeoutSeconds"] > jobs["MaxValue"] * 60
+    functions = templates.load(TEMPLATE)["Resources"]
+    for name, task in TASKS.items():
+        if "lambda" in task["Resource"]:
+            function = functions[task["Arguments"]["FunctionName"][2:-1].removesuffix("Arn")]
+            assert task["TimeoutSeconds"] > function["Properties"]["Timeout"], name
+
+
+def test_one_retry_profile_for_each_class_of_error() -> None:
+    by_service: dict[str, list[Any]] = {}
+    for task in TASKS.values():
+        by_service.setdefault(task["Resource"].partition(":::")[2], []).append(task["Retry"])
+    for service, profiles in by_service.items():
+        assert all(one == profiles[0] for one in profiles), service
+    busy = by_service["glue:startJobRun.sync"][0][0]
+    assert "Glue.ConcurrentRunsExceededException" in busy["ErrorEquals"]
+    assert busy["IntervalSeconds"] >= 60
+    assert all("States.ALL" not in one["ErrorEquals"] for task in TASKS.values() for one in task["Retry"])
+    assert all("States.TaskFailed" not in one["ErrorEquals"] for one in by_service["glue:startJobRun.sync"][0]), (
+        "a job that failed is a failed batch: its retry is a new attempt"
+    )
+
+
+def test_nothing_is_published_before_it_is_judged() -> None:
+    before = {name for name, state in STATES.items() if "PublishBatch" in ways_on(state)}
+    assert before == {"HasRules", "IsBlocked"}
+    assert STATES["HasRules"]["Choices"][0]["Next"] == "JudgeBatch"
+    assert ways_on(STATES["JudgeBatch"]) == ["VerifyVerdict", "FinishFailedBatch"]
+    assert ways_on(STATES["VerifyVerdict"]) == ["IsBlocked", "FinishFailedBatch"]
+
+
+def evaluate(expression: str, bindings: dict[str, Any]) -> Any:
+    compiled = jsonata.Jsonata.jsonata(expression.removeprefix("{%").removesuffix("%}"))
+    frame = compiled.create_frame()
+    for name, value in bindings.items():
+        frame.bind(name, value)
+    return compiled.evaluate(None, frame)
+
+
+@pytest.mark.parametrize(
+    ("has_rules", "mode", "goes_to_the_judge"), [(True, "on", True), (True, "off", False), (False, "on", False)]
+)
+def test_rules_are_judged_unless_quality_is_off(has_rules, mode, goes_to_the_judge) -> None:
+    condition = STATES["HasRules"]["Choices"][0]["Condition"].replace("${QualityMode}", mode)
+    states = {"context": {"Execution": {"Input": {"has_rules": has_rules}}}}
+    assert evaluate(condition, {"states": states}) is goes_to_the_judge
+
+
+@pytest.mark.parametrize(("has_rules", "outcome"), [(True, "not judged"), (False, "no rules")])
+def test_what_was_not_judged_is_called_so(has_rules, outcome) -> None:
+    states = {"context": {"Execution": {"Input": {"has_rules": has_rules}}}}
+    assert evaluate(STATES["VerifyTransform"]["Assign"]["quality"], {"states": states}) == {"outcome": outcome}
+
+
+# --- both machines and their roles
+
+
+def called(definition: str) -> set[tuple[str, str]]:
+    """Service action and target (a substitution, or a path into the input) of every task."""
+    found = set()
+    for _, state in asl.states(asl.definition(definition)):
+        if state["Type"] == "Task":
+            action = state["Resource"].partition(":::")[2]
+            arguments = state.get("Arguments") or state["Parameters"]
+            target = TARGETS[action]
+            found.add((action, arguments.get(target) or arguments[f"{target}.$"]))
+    return found
+
+
+def machine_of(template: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Properties of the template's one machine, and the statements of its role."""
+    [machine] = [one for one in template["Resources"].values() if one["Type"] == "AWS::Serverless::StateMachine"]
+    role = template["Resources"][machine["Properties"]["Role"]["Fn::GetAtt"][0]]["Properties"]
+    statements = [one for policy in role["Policies"] for one in policy["PolicyDocument"]["Statement"]]
+    return machine["Properties"], statements
+
+
+def listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def logical_ids(value: Any) -> set[str]:
+    """Every name that a value refers to."""
+    text = json.dumps(value)
+    found = set(re.findall(r'"Ref": "(\w+)"', text)) | set(re.findall(r'"Fn::GetAtt": \["(\w+)"', text))
+    return found | set(re.findall(r"\$\{(\w+)\}", text))
+
+
+@pytest.mark.parametrize("machine", ["raw_to_stage", "stage_to_analytics"])
+def test_what_the_machine_calls_its_role_allows(machine) -> None:
+    properties, statements = machine_of(templates.load(f"pipeline/{machine}.yaml"))
+    assert properties["DefinitionUri"] == f"{machine}.asl.yaml"
+    for action, target in called(f"pipeline/{machine}.asl.yaml"):
+        for needed in ACTIONS[action]:
+            allowing = [
+                one
+                for one in statements
+                if one["Effect"] == "Allow" and needed in listed(one["Action"]) and one["Resource"] != "*"
+            ]
+            assert allowing, f"{machine}: no statement allows {needed}"
+            if target.startswith("${"):
+                meant = logical_ids(properties["DefinitionSubstitutions"][target[2:-1]]) - {"AWS"}
+                allowed = {name for one in allowing for name in logical_ids(one["Resource"])}
+                assert meant <= allowed, f"{machine}: {needed} is not allowed on {meant}"
+
+
+@pytest.mark.parametrize("machine", ["raw_to_stage", "stage_to_analytics"])
+def test_its_role_allows_nothing_that_it_does_not_call(machine) -> None:
+    _, statements = machine_of(templates.load(f"pipeline/{machine}.yaml"))
+    needed = {one for action, _ in called(f"pipeline/{machine}.asl.yaml") for one in ACTIONS[action]}
+    allowed = {action for one in statements for action in listed(one["Action"])}
+    assert {one for one in allowed - needed if one.partition(":")[0] not in ("logs", "xray", "kms")} == set()
+
+
+@pytest.mark.parametrize("machine", ["raw_to_stage", "stage_to_analytics"])
+def test_every_substitution_is_given_and_used(machine) -> None:
+    properties, _ = machine_of(templates.load(f"pipeline/{machine}.yaml"))
+    text = (templates.ROOT / f"pipeline/{machine}.asl.yaml").read_text(encoding="utf-8")
+    assert set(re.findall(r"\$\{(\w+)\}", text)) == set(properties["DefinitionSubstitutions"])
+
+
+def test_the_teams_boundary_allows_whatever_a_role_of_the_pipeline_may_do() -> None:
+    """Else a role looks right in its template and is denied at run time."""
+    boundary = templates.load("team/template.yaml")["Resources"]["Boundary"]["Properties"]["PolicyDocument"]
+    most = {action for one in boundary["Statement"] if one["Effect"] == "Allow" for action in listed(one["Action"])}
+    beyond = {
+        f"{path}:{name}: {action}"
+        for path in templates.paths()
+        if path.parent.name == "pipeline"
+        for name, resource in templates.load(path)["Resources"].items()
+        if resource["Type"] in ("AWS::IAM::Role", "AWS::IAM::Policy")
+        for policy in resource["Properties"].get("Policies", [resource["Properties"]])
+        for statement in policy["PolicyDocument"]["Statement"]
+        if statement["Effect"] == "Allow"
+        for action in listed(statement["Action"])
+        if action not in most
+    }
+    assert beyond == set()
