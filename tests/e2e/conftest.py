@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import boto3
@@ -14,19 +13,9 @@ import pytest
 
 from tarn.lake import Lake
 from tarn.local import emulator
+from tests.e2e.lake_world import Demo
 
 TARN = Path(sys.executable).with_name("tarn")
-
-
-@dataclass(frozen=True)
-class Demo:
-    """A finished run of ``tarn demo --keep``, and the lake that it left."""
-
-    returncode: int
-    screen: str
-    state: Path
-    lake: Lake
-    session: boto3.Session
 
 
 @pytest.fixture(scope="session")

@@ -3,24 +3,7 @@
 import pytest
 
 from tarn.lake import QueryError
-
-
-def batches_of(demo, dataset: str) -> list[dict]:
-    found = [row for row in demo.lake.status().batches if row["dataset"] == dataset and row["state"] != "ABANDONED"]
-    return sorted(found, key=lambda row: row["batch_id"])
-
-
-def published_keys(demo, prefix: str) -> list[str]:
-    bucket = demo.lake.contract.foundations("analytics-bucket/name")
-    pages = demo.session.client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-    return [one["Key"] for page in pages for one in page.get("Contents", [])]
-
-
-def partitions_of(demo, table: str) -> list[list[str]]:
-    found = demo.session.client("glue").get_partitions(
-        DatabaseName=demo.lake.contract.team("air", "database/name"), TableName=table
-    )
-    return [one["Values"] for one in found["Partitions"]]
+from tests.e2e.lake_world import batches_of, partitions_of, published_keys
 
 
 def test_the_demo_passes_and_says_so(demo) -> None:

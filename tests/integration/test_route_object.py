@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from types import ModuleType
@@ -430,9 +429,11 @@ def test_a_registration_is_believed_for_a_minute_and_its_absence_never(lake: Lak
 
 
 def test_the_log_line_names_objects_and_failures(
-    lake: Lake, router: ModuleType, capsys: pytest.CaptureFixture[str]
+    lake: Lake, router: ModuleType, caplog: pytest.LogCaptureFixture
 ) -> None:
-    handle(router, "broken", notification(lake))
-    [line] = [json.loads(text) for text in capsys.readouterr().out.splitlines() if text.startswith("{")]
-    assert line["outcomes"] == {"UNROUTED": 1}
-    assert list(line["failed"]) == ["m0"]
+    with caplog.at_level("INFO"):
+        handle(router, "broken", notification(lake))
+    [told] = [vars(record) for record in caplog.records if record.message == "routed"]
+    assert told["objects"] == [(identity(lake), "UNROUTED")]
+    assert told["outcomes"] == {"UNROUTED": 1}
+    assert list(told["failed"]) == ["m0"]
