@@ -13,6 +13,8 @@ BIN         := .venv/bin
 SAM         := .venvs/sam/bin/sam
 CHECKOV     := .venvs/checkov/bin/checkov
 TEMPLATES   := template.yaml $(wildcard foundations/*.yaml team/*.yaml) $(filter-out %.asl.yaml,$(wildcard pipeline/*.yaml))
+# One process a core; what shares a fixture stays together (tests/conftest.py).
+PARALLEL    := -n auto --dist loadgroup
 INSTALL     := -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 
 # The user's own variables for AWS must not reach an account from a test.
@@ -28,8 +30,8 @@ demo: setup ## Run the whole lake on this machine, with real files, Spark and De
 	@$(BIN)/tarn demo --quality $(QUALITY)
 
 .PHONY: test
-test: setup check ## Everything that is tested: check, then unit, template, integration and end-to-end tests
-	@$(BIN)/python -m pytest
+test: setup lint types rules ## Everything that is tested: lint, types, rules; unit, template, integration and end-to-end tests
+	@$(BIN)/python -m pytest $(PARALLEL)
 
 ##@ Work on it
 .PHONY: setup
@@ -91,7 +93,7 @@ rules: jars ## Parse every dataset's rules with the real DQDL parser
 
 .PHONY: check
 check: setup lint types rules ## What a commit must pass, in under two minutes: lint, types, rules, unit and template tests
-	@$(BIN)/python -m pytest --quiet tests/unit tests/templates
+	@$(BIN)/python -m pytest --quiet $(PARALLEL) tests/unit tests/templates
 
 .PHONY: e2e
 e2e: setup ## Only the end-to-end tests: the whole lake, deployed by sam

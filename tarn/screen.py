@@ -84,18 +84,12 @@ def batches_table(status: Status) -> Table:
 
 
 def verdict_table(batch: dict[str, Any]) -> Table:
-    """A batch's verdict, rule by rule, with the metrics that decided."""
-    table = Table(
-        "rule",
-        "outcome",
-        "metric",
-        "why",
-        title=f"Verdict of {batch['team']}/{batch['dataset']}, batch {batch['batch_id']}",
-    )
-    table.title_justify = "left"
+    """A batch's verdict, rule by rule, with the metrics that decided; failures first."""
+    title = f"Verdict of {batch['team']}/{batch['dataset']}, batch {batch['batch_id']}"
+    table = Table("rule", "outcome", "metrics", title=title, title_justify="left")
     for rule in batch.get("quality", {}).get("rules", []):
-        metrics = ", ".join(f"{name} = {float(value):g}" for name, value in sorted(rule.get("metrics", {}).items()))
-        table.add_row(rule["rule"], coloured(rule["outcome"]), metrics, rule.get("reason") or "")
+        metrics = [f"{name} = {float(value):g}" for name, value in sorted(rule.get("metrics", {}).items())]
+        table.add_row(rule["rule"], coloured(rule["outcome"]), "\n".join(metrics) or rule.get("reason") or "")
     return table
 
 

@@ -24,7 +24,14 @@ from boto3.dynamodb.conditions import Attr
 from botocore.exceptions import ClientError, EndpointConnectionError
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from lake import catalog, events, names, queues, routing, rows, staging
 from lake.datasets import Registry
@@ -165,7 +172,7 @@ class OneObject(RuleBasedStateMachine):
     def teardown(self) -> None:
         """All that was ever sent is handled; then the catalog is what S3 is."""
         if not hasattr(self, "id"):
-            return
+            return  # it never began
         self.register()
         for _ in range(3):
             for event in self.pending:
@@ -177,6 +184,8 @@ class OneObject(RuleBasedStateMachine):
         self._check()
         for row in self.lake.objects.scan()["Items"]:
             self.lake.objects.delete_item(Key={"id": row["id"]})
+        for row in self.lake.datasets.scan()["Items"]:
+            self.lake.datasets.delete_item(Key={"team": row["team"], "dataset": row["dataset"]})
 
     def _check(self) -> None:
         row = self.lake.row(self.id)
@@ -272,6 +281,6 @@ def test_the_row_ends_as_s3_is(shared_lake: Lake) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from types import ModuleType
 from typing import Any
@@ -406,11 +406,11 @@ def test_an_unregistered_dataset_takes_its_waiting_objects_back(lake: Lake, rout
 
 
 @pytest.fixture
-def reads(lake: Lake) -> Iterator[list[Any]]:
+def reads(lake: Lake) -> list[Any]:
     asked: list[Any] = []
     events = lake.datasets.meta.client.meta.events
     events.register("before-call.dynamodb.GetItem", lambda **told: asked.append(told))
-    yield asked
+    return asked
 
 
 def test_a_registration_is_believed_for_a_minute_and_its_absence_never(lake: Lake, reads: list[Any]) -> None:

@@ -120,7 +120,7 @@ def test_a_wrong_field_is_told_by_name_value_and_what_is_allowed(changes: dict[s
 
 def test_a_missing_field_is_told_by_name() -> None:
     given = {name: value for name, value in GIVEN.items() if name != "QueueUrl"}
-    with pytest.raises(RegistrationError, match="^QueueUrl: not given; it is required$"):
+    with pytest.raises(RegistrationError, match=r"^QueueUrl: not given; it is required$"):
         registration.read(registration.Dataset, given)
 
 

@@ -15,7 +15,7 @@ COLUMNS = [("carrier", "string"), ("delay", "int"), ("landed", "timestamp"), ('o
     [
         "SELECT * FROM source",
         "FROM source;",
-        "-- a comment\nWITH late AS (SELECT * FROM source WHERE delay > 15) SELECT carrier, landed::DATE AS day FROM late -- end",
+        "-- why\nWITH late AS (FROM source WHERE delay > 15) SELECT carrier, landed::DATE AS day FROM late -- end",
         'SELECT "odd "" name" * 2 AS twice FROM source',
         "SELECT sum(delay)::BIGINT AS total FROM source",
     ],
