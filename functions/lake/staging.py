@@ -259,6 +259,12 @@ def _refuse(objects: Table, destination: Destination, item: Item, result: Result
             logger.info("the row has moved on", extra={"id": item.id, "outcome": state})
         except (ClientError, BotoCoreError) as error:
             return _failed(item.id, error)
+    if result.outcome == Outcome.GONE:
+        try:
+            # An earlier try may have staged this version and died before the raw row named it: nobody else retires it.
+            catalog.retire(objects, names.object_id(destination.stage_bucket, item.stage_key), catalog.RAW_DELETED, now)
+        except (ClientError, BotoCoreError, rows.ConditionFailedError) as error:
+            return _failed(item.id, error)
     return Settled(item.id, result.outcome, result.reason)
 
 

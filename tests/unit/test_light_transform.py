@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import csv
 import io
-import os
+import random
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -187,7 +187,7 @@ def test_a_jpeg_is_never_read_as_csv(desk: Desk, columns: tuple[Any, ...], heade
         (b"a,n,A\nx,1,y\n", "more than once"),
         (b"hello world\nhow are you\n", "none of the declared columns"),
         (b"\n\na,n\n", "line 1 is blank"),
-        (os.urandom(4096) + b"\xff\xfe\0", ""),
+        (random.Random(0).randbytes(4096) + b"\xff\xfe\0", ""),
     ],
 )
 def test_what_is_not_csv_is_unreadable(desk: Desk, raw: bytes, says: str, mismatch: str) -> None:
@@ -512,6 +512,7 @@ def test_null_and_quarantine_agree_on_every_value(tmp_path: Path, values: list[s
         assert lenient.nulled == ({"v": len(nulls)} if nulls else {})
         if nulls:
             reason = desk.refused(SchemaMismatchError, text.getvalue(), registration(column))
-            assert reason.startswith(f"line {nulls[0] + 2}, column 'v': {values[nulls[0]]!r} is not of type {kind}")
+            said = f"line {nulls[0] + 2}, column 'v': {values[nulls[0]]!r} is not of type {kind}"
+            assert reason.startswith(" ".join(said.split()))  # a reason is one line, its blanks single
         else:
             desk.run(text.getvalue(), registration(column))
