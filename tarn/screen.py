@@ -1,11 +1,12 @@
-"""What a person sees: tables of a lake's state, with rich."""
+"""What a person sees: tables of a lake's state that fit into eighty columns."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
 
-from rich.console import Console, Group
+from rich import box
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -19,6 +20,7 @@ COLOURS = {
     "FAILED": BAD,
     "FAILED_QUALITY": BAD,
     "Failed": BAD,
+    "Error": BAD,
     "QUARANTINED": BAD,
     "TOO_LARGE": BAD,
 }
@@ -27,6 +29,14 @@ COLOURS = {
 def coloured(state: str) -> Text:
     """A state in the colour of what it means: done, wrong, or on its way."""
     return Text(state, style=COLOURS.get(state, BUSY))
+
+
+def table(title: str, *headings: str, numbers: tuple[str, ...] = ()) -> Table:
+    """A table of the house: light lines, numbers to the right."""
+    made = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", padding=(0, 1))
+    for heading in headings:
+        made.add_column(heading, justify="right" if heading in numbers else "left", overflow="fold")
+    return made
 
 
 def seconds_between(first: str | None, second: str | None) -> str:
@@ -41,81 +51,75 @@ def show_status(console: Console, status: Status) -> None:
     if status.objects:
         console.print(objects_table(status))
     console.print(batches_table(status))
-    console.print(queues_table(status))
-    if status.attention:
-        console.print(attention_table(status))
-    else:
-        console.print("Nothing needs a person.", style=GOOD)
+    for batch in status.batches:
+        if batch.get("reason"):
+            where = f"{batch['team']}/{batch['dataset']} {batch['batch_id']}"
+            console.print(Text.assemble((where, "bold"), ": ", str(batch["reason"])))
+    show_queues(console, status)
+    show_attention(console, status)
 
 
 def objects_table(status: Status) -> Table:
     """Objects by dataset, zone and state."""
-    table = Table("dataset", "zone", "state", title="Objects by state", title_justify="left")
-    table.add_column("objects", justify="right")
+    made = table("Objects by state", "dataset", "zone", "state", "objects", numbers=("objects",))
     for place, states in status.objects.items():
         for state, count in states.items():
             zone, _, name = state.partition(" ")
-            table.add_row(place, zone, coloured(name), str(count))
-    return table
+            made.add_row(place, zone, coloured(name), str(count))
+    return made
 
 
 def batches_table(status: Status) -> Table:
-    """Batches, newest first: what each took, how long it waited and ran, and why it ended as it did."""
-    table = Table(title=f"Batches of the lake {status.environment}", title_justify="left")
-    table.add_column("batch", overflow="fold")
-    table.add_column("state", no_wrap=True)
-    table.add_column("objects", justify="right")
-    table.add_column("rows in, out", justify="right")
-    table.add_column("waited, ran", justify="right")
-    table.add_column("quality", overflow="fold", max_width=40)
+    """Batches, newest first: what each took, how long it ran, what its rules said."""
+    numbers = ("objects", "rows in", "rows out", "ran")
+    made = table(f"Batches of the lake {status.environment}", "batch", "state", *numbers, "quality", numbers=numbers)
     for row in status.batches:
-        quality = str(row.get("quality", {}).get("outcome", "-"))
-        reason = str(row.get("reason", "")).partition("\n")[0]
-        table.add_row(
-            f"{row['team']}/{row['dataset']}\n[dim]{row['batch_id']}[/dim]",
+        made.add_row(
+            Text(f"{row['team']}/{row['dataset']}\n{row['batch_id']}", no_wrap=True),
             coloured(str(row["state"])),
-            str(row.get("objects", "-")),
-            f"{row.get('rows_in', '-')}\n{row.get('rows_out', '-')}",
-            f"{seconds_between(row.get('created_at'), row.get('started_at'))}\n"
-            f"{seconds_between(row.get('started_at'), row.get('finished_at'))}",
-            Text("\n".join(filter(None, [quality, reason if len(reason) <= 160 else f"{reason[:159]}…"]))),
+            *(str(row.get(name, "-")) for name in ("objects", "rows_in", "rows_out")),
+            seconds_between(row.get("started_at"), row.get("finished_at")),
+            str(row.get("quality", {}).get("outcome", "-")),
         )
-    return table
+    return made
 
 
 def verdict_table(batch: dict[str, Any]) -> Table:
     """A batch's verdict, rule by rule, with the metrics that decided; failures first."""
-    title = f"Verdict of {batch['team']}/{batch['dataset']}, batch {batch['batch_id']}"
-    table = Table("rule", "outcome", "metrics", title=title, title_justify="left")
+    where = f"{batch['team']}/{batch['dataset']}, batch {batch['batch_id']}"
+    made = table(f"Verdict of {where}", "outcome", "rule", "metrics")
     for rule in batch.get("quality", {}).get("rules", []):
         metrics = [f"{name} = {float(value):g}" for name, value in sorted(rule.get("metrics", {}).items())]
-        table.add_row(rule["rule"], coloured(rule["outcome"]), "\n".join(metrics) or rule.get("reason") or "")
-    return table
+        made.add_row(coloured(rule["outcome"]), Text(rule["rule"]), "\n".join(metrics) or rule.get("reason") or "")
+    return made
 
 
-def queues_table(status: Status) -> Group | Table:
-    """Queues that hold messages; one line where none does."""
+def show_queues(console: Console, status: Status) -> None:
+    """Print queues that hold messages; one line where none does."""
     waiting = {place: depth for place, depth in status.queues.items() if any(depth.values())}
     if not waiting:
-        return Group(Text(f"All {len(status.queues)} queues are empty, dead letters included.", style=GOOD))
-    table = Table("queue", "waiting", "in flight", title="Queues that are not empty", title_justify="left")
+        console.print(f"All {len(status.queues)} queues are empty, dead letters included.", style=GOOD)
+        return
+    made = table("Queues that are not empty", "queue", "waiting", "in flight", numbers=("waiting", "in flight"))
     for place, depth in waiting.items():
-        style = BAD if place.endswith("dead-letters") else BUSY
-        table.add_row(Text(place, style=style), str(depth["visible"]), str(depth["in_flight"]))
-    return table
+        style = BAD if place.endswith(("dead-letters", "dead-letter-queue")) else BUSY
+        made.add_row(Text(place, style=style), str(depth["visible"]), str(depth["in_flight"]))
+    console.print(made)
 
 
-def attention_table(status: Status) -> Table:
-    """Objects that need a person, and why."""
-    table = Table("object", "state", "since", "reason", title="Needs a person", title_justify="left")
+def show_attention(console: Console, status: Status) -> None:
+    """Print the objects that need a person, and why."""
+    if not status.attention:
+        console.print("Nothing needs a person.", style=GOOD)
+        return
+    console.print("\nNeeds a person", style="bold")
     for row in status.attention:
-        table.add_row(Text(row["id"], overflow="fold"), coloured(row["state"]), row["since"], row["reason"])
-    return table
+        console.print(Text.assemble(coloured(row["state"]), f" {row['id']}, since {row['since']}: {row['reason']}"))
 
 
 def answer_table(answer: Answer) -> Table:
     """A query's rows."""
-    table = Table(*answer.columns)
+    made = table("", *answer.columns)
     for row in answer.rows:
-        table.add_row(*("NULL" if cell is None else cell for cell in row))
-    return table
+        made.add_row(*("NULL" if cell is None else cell for cell in row))
+    return made

@@ -13,7 +13,6 @@ from typing import Any
 
 import duckdb
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from tarn import deployment, screen
@@ -94,7 +93,7 @@ def run(console: Console, state: Path, *, quality: bool, keep: bool) -> bool:
 
 def _play(demo: Run, folder: Path, *, quality: bool) -> None:
     lake, console = demo.lake, demo.console
-    with _step(console, "put 31 days of flights, the airports, and five files that are trouble"):
+    with _step(console, "put 31 days of flights, the airports, and four files that are trouble"):
         days = sorted(FLIGHTS.glob("*.csv"))
         good = [lake.put("air", "flights", day) for day in days[:-1]]
         odd = lake.put("air", "flights", days[-1], ODD_NAME)
@@ -120,7 +119,7 @@ def _play(demo: Run, folder: Path, *, quality: bool) -> None:
             say,
         )
     spoiled = lake.put("air", "flights", SPOILED)
-    with _step(console, "register a third dataset, by deploying again, while batches are under way") as say:
+    with _step(console, "deploy again with a third dataset, while batches are under way") as say:
         deployment.deploy("local", quality=quality, say=say)
     lake = demo.lake = Lake("local")
     last = {
@@ -164,7 +163,7 @@ def _show(demo: Run, *, quality: bool) -> None:
     )
     demo.expect("messages left in queues", 0, sum(sum(depth.values()) for depth in status.queues.values()))
     console.rule("Expected and found")
-    table = Table("what", "expected", "found", "")
+    table = screen.table("", "what", "expected", "found", "")
     for what, expected, actual in demo.checks:
         table.add_row(
             what, expected, actual, Text("ok", "green") if expected == actual else Text("DIFFERS", "bold red")
