@@ -337,7 +337,14 @@ def written_keys(spark: SparkSession, output: str) -> list[str]:
     keys = []
     while listed.hasNext():
         keys.append(listed.next().getPath().toUri().getPath().lstrip("/"))
-    return sorted(key for key in keys if not key.rsplit("/", 1)[-1].startswith(("_", ".")))
+    return sorted(key for key in keys if is_data(key))
+
+
+def is_data(key: str) -> bool:
+    """Whether a key is a data file's: Spark's committers and Hadoop leave others."""
+    parts = key.split("/")
+    leftover = any(part.startswith(("__magic", "_temporary")) for part in parts)
+    return not leftover and not parts[-1].startswith(("_", ".")) and not key.endswith("_$folder$")
 
 
 def transform_batch(

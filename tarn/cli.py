@@ -17,7 +17,7 @@ import typer
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 
-from tarn import deployment, jars, screen
+from tarn import deployment, jars, layers, screen
 from tarn.contract import ContractError
 from tarn.lake import Lake, QueryError
 
@@ -47,18 +47,37 @@ def clear_errors() -> Iterator[None]:
     except (ContractError, QueryError, deployment.DeploymentError, jars.JarError) as error:
         _fail(str(error))
     except BotoCoreError as error:
-        _fail(
-            f'{error}. For a lake on this machine: eval "$(tarn env)"; for an account: set AWS_PROFILE and AWS_REGION.'
-        )
+        remedy = 'For a lake on this machine: eval "$(tarn env)"; for an account: AWS_PROFILE and AWS_DEFAULT_REGION'
+        _fail(f"{error} {remedy}")
     except ClientError as error:
         _fail(f"AWS refused {error.operation_name}: {error.response['Error'].get('Message', error)}")
 
 
 @app.command()
-def deploy(environment: Environment = "local", quality: Quality = "on") -> None:
-    """Deploy the lake of an environment: asset bucket, assets, then the root template by sam deploy."""
+def deploy(
+    *,
+    environment: Environment = "local",
+    quality: Quality = "on",
+    layer: Annotated[
+        str | None, typer.Option(help="One layer, as a stack of its own: foundations, team, pipeline, dataset.")
+    ] = None,
+    team: Annotated[str | None, typer.Option(help="Of the layer.")] = None,
+    pipeline: Annotated[str | None, typer.Option(help="Of the layer.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Of the layer: a folder of datasets/.")] = None,
+    parameter: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Wins over samconfig.toml; may be repeated.")
+    ] = None,
+) -> None:
+    """Deploy the lake of an environment by sam deploy: asset bucket, assets, then the root template or one layer."""
+    if wrong := [one for one in parameter or () if "=" not in one]:
+        _fail(f"--parameter {wrong[0]!r} is not NAME=VALUE")
+    overrides = dict(one.split("=", 1) for one in parameter or ())
     with clear_errors():
-        deployment.deploy(environment, quality=_is_on(quality), say=console.out)
+        if layer is None:
+            deployment.deploy(environment, quality=_is_on(quality), overrides=overrides, say=console.out)
+        else:
+            names = {"team": team, "pipeline": pipeline, "dataset": dataset}
+            layers.deploy(environment, layer, names, quality=_is_on(quality), overrides=overrides, say=console.out)
 
 
 @app.command()

@@ -19,9 +19,12 @@ def page() -> str:
         "# The contract\n",
         "Written from the templates by `python -m tarn.contract_page`; not by hand.\n",
         "Inside the root, a layer's outputs go to the next layer's parameters. Outside it, layers find each other by",
-        "these SSM parameters, and so does `tarn`.\n",
+        "these SSM parameters, and so does `tarn`. `standalone.yaml` beside a layer takes what the layer takes, and",
+        "reads from here what is wired: the resource `XParameter` of a template publishes `X`.\n",
     ]
     for path in templates.paths():
+        if path in templates.STANDALONE.values():
+            continue
         parts += _section(path, templates.load(path))
     return "\n".join(parts)
 

@@ -1,4 +1,4 @@
-"""Deploying a lake with the real ``sam deploy``: the same two stacks, in the same order, everywhere.
+"""Deploying a whole lake with the real ``sam deploy``: the same two stacks, in the same order, everywhere.
 
 1. ``tarn-{env}-assets``: the bucket that everything else is uploaded to, so it must be there first;
 2. the assets, under keys that are their hash;
@@ -24,6 +24,7 @@ from tarn.templates import ROOT
 
 DEPENDENCIES = ROOT / "build" / "dependencies.zip"
 ASSET_PREFIX_PARAMETER = "AssetPrefix"
+ASSET_PARAMETERS = (ASSET_PREFIX_PARAMETER, "JarKey", "DependenciesKey")
 
 
 class DeploymentError(Exception):
@@ -53,9 +54,9 @@ def deploy(
         DeploymentError: a stack failed; CloudFormation has rolled it back.
     """
     package = prepare(environment, quality=quality, say=say)
-    parameters = {**_configured(environment), **package.parameters, **(overrides or {})}
+    parameters = {**configured(environment), **package.parameters, **(overrides or {})}
     say(f"deploying stack tarn-{environment}")
-    _sam_deploy(environment, "template.yaml", f"tarn-{environment}", parameters, bucket=package.bucket, say=say)
+    sam_deploy(environment, "template.yaml", f"tarn-{environment}", parameters, bucket=package.bucket, say=say)
 
 
 def prepare(environment: str, *, quality: bool = True, say: Callable[[str], None] = print) -> Package:
@@ -65,11 +66,32 @@ def prepare(environment: str, *, quality: bool = True, say: Callable[[str], None
         DeploymentError: the asset stack failed.
         jars.JarError: Deequ's jars cannot be had.
     """
+    deploy_asset_bucket(environment, say=say)
+    return upload_assets(environment, quality=quality, say=say)
+
+
+def deploy_asset_bucket(environment: str, *, say: Callable[[str], None] = print) -> None:
+    """Make the asset bucket where it is not there yet.
+
+    Raises:
+        DeploymentError: the stack failed.
+    """
     stack = f"tarn-{environment}-assets"
     say(f"deploying stack {stack}")
-    _sam_deploy(environment, "foundations/assets.yaml", stack, {"EnvironmentName": environment}, bucket=None, say=say)
+    sam_deploy(environment, "foundations/assets.yaml", stack, {"EnvironmentName": environment}, bucket=None, say=say)
+
+
+def upload_assets(environment: str, *, quality: bool = True, say: Callable[[str], None] = print) -> Package:
+    """Upload the assets that the bucket does not have yet.
+
+    Raises:
+        DeploymentError: what the functions depend on has not been built.
+        jars.JarError: Deequ's jars cannot be had.
+    """
     bucket = boto3.client("ssm").get_parameter(Name=f"/tarn/{environment}/assets/bucket/name")["Parameter"]["Value"]
-    parameters = {"EnvironmentName": environment, "AssetBucketName": bucket}
+    # CloudFormation keeps what an earlier deployment said where this one says nothing.
+    parameters = {name: "" for name in root_parameters() if name.endswith(ASSET_PARAMETERS)}
+    parameters |= {"EnvironmentName": environment, "AssetBucketName": bucket}
     found: list[assets.Asset] = []
     for folder in dataset_folders():
         prefix, files = assets.of_dataset(folder)
@@ -79,7 +101,9 @@ def prepare(environment: str, *, quality: bool = True, say: Callable[[str], None
         asset = assets.of_file(jar)
         parameters[parameter] = asset.key
         found.append(asset)
-    if DEPENDENCIES.exists() and environment != "local":
+    if environment != "local":
+        if not DEPENDENCIES.exists():
+            raise DeploymentError(f"{DEPENDENCIES.relative_to(ROOT)} is missing, and the functions need it: make build")
         asset = assets.of_file(DEPENDENCIES)
         parameters["DependenciesKey"] = asset.key
         found.append(asset)
@@ -103,8 +127,12 @@ def root_parameters() -> set[str]:
     return set(templates.load(Path("template.yaml"))["Parameters"])
 
 
-def _configured(environment: str) -> dict[str, str]:
-    """An environment's parameters in ``samconfig.toml``."""
+def configured(environment: str) -> dict[str, str]:
+    """An environment's parameters in ``samconfig.toml``.
+
+    Raises:
+        DeploymentError: there is no such environment.
+    """
     config = tomllib.loads((ROOT / "samconfig.toml").read_text())
     try:
         deploy_table: dict[str, Any] = config[environment]["deploy"]["parameters"]
@@ -114,7 +142,7 @@ def _configured(environment: str) -> dict[str, str]:
     return dict(one.split("=", 1) for one in deploy_table.get("parameter_overrides", []))
 
 
-def _sam_deploy(
+def sam_deploy(
     environment: str,
     template: str,
     stack: str,
@@ -123,6 +151,11 @@ def _sam_deploy(
     bucket: str | None,
     say: Callable[[str], None],
 ) -> None:
+    """Run the real ``sam deploy``, with the tags of ``samconfig.toml``.
+
+    Raises:
+        DeploymentError: it failed.
+    """
     sam = ROOT / ".venvs" / "sam" / "bin" / "sam"
     found = str(sam) if sam.exists() else shutil.which("sam")
     if not found:

@@ -28,7 +28,7 @@ COLOURS = {
 
 def coloured(state: str) -> Text:
     """A state in the colour of what it means: done, wrong, or on its way."""
-    return Text(state, style=COLOURS.get(state, BUSY))
+    return Text(state, style=COLOURS.get(state, BUSY), no_wrap=True)
 
 
 def table(title: str, *headings: str, numbers: tuple[str, ...] = ()) -> Table:
@@ -71,11 +71,11 @@ def objects_table(status: Status) -> Table:
 
 def batches_table(status: Status) -> Table:
     """Batches, newest first: what each took, how long it ran, what its rules said."""
-    numbers = ("objects", "rows in", "rows out", "ran")
+    numbers = ("files", "in", "out", "ran")
     made = table(f"Batches of the lake {status.environment}", "batch", "state", *numbers, "quality", numbers=numbers)
     for row in status.batches:
         made.add_row(
-            Text(f"{row['team']}/{row['dataset']}\n{row['batch_id']}", no_wrap=True),
+            Text(f"{row['team']}/{row['dataset']}\n{row['batch_id']}"),
             coloured(str(row["state"])),
             *(str(row.get(name, "-")) for name in ("objects", "rows_in", "rows_out")),
             seconds_between(row.get("started_at"), row.get("finished_at")),

@@ -8,6 +8,15 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
+STANDALONE = {
+    "foundations": Path("foundations/standalone.yaml"),
+    "team": Path("team/standalone.yaml"),
+    "pipeline": Path("pipeline/standalone.yaml"),
+    "dataset": Path("pipeline/dataset_standalone.yaml"),
+}
+"""Each layer as a stack of its own: one nested stack, wired through the contract."""
+WIRED = "AWS::SSM::Parameter::Value<String>"
+"""The type of a parameter that reads the contract."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -37,3 +46,13 @@ def paths() -> list[Path]:
     """Every template of the lake, relative to the repository: the root, then the layers in their order."""
     layers = [path for layer in ("foundations", "team", "pipeline") for path in sorted((ROOT / layer).glob("*.yaml"))]
     return [path.relative_to(ROOT) for path in (ROOT / "template.yaml", *layers) if not path.name.endswith(".asl.yaml")]
+
+
+def published() -> dict[str, str]:
+    """The contract by what wiring calls a value: ``KeyArn`` for the SSM parameter that is named ``KeyArnParameter``."""
+    return {
+        name.removesuffix("Parameter"): resource["Properties"]["Name"]["Fn::Sub"]
+        for path in paths()
+        for name, resource in load(path)["Resources"].items()
+        if resource["Type"] == "AWS::SSM::Parameter"
+    }

@@ -218,16 +218,8 @@ def new_attempt(table: Table, batch: Batch, now: datetime) -> Batch:
 
 def unfinished(table: Table, team: str, dataset: str) -> Iterator[dict[str, Any]]:
     """Rows that the sparse index shows as OPEN, READY or STARTED, oldest first; may be behind the table."""
-    arguments: dict[str, Any] = {
-        "IndexName": UNFINISHED_INDEX,
-        "KeyConditionExpression": Key("unfinished").eq(names.owner_key(team, dataset)),
-    }
-    while True:
-        page = table.query(**arguments)
-        yield from (dict(row) for row in page["Items"])
-        if "LastEvaluatedKey" not in page:
-            return
-        arguments["ExclusiveStartKey"] = page["LastEvaluatedKey"]
+    waiting = Key("unfinished").eq(names.owner_key(team, dataset))
+    return rows.query(table, IndexName=UNFINISHED_INDEX, KeyConditionExpression=waiting)
 
 
 def has_unfinished(table: Table, team: str, dataset: str) -> bool:

@@ -197,7 +197,7 @@ def quality(s3: S3Client, run: Run, run_id: str, rows_out: int) -> QualityOutcom
 def pending_files(s3: S3Client, run: Run) -> list[PendingFile]:
     """The data files below the attempt's pending prefix; Spark's markers (``_SUCCESS``) are none."""
     bucket, prefix = split_object_id(run.pending_uri)
-    return [one for one in list_files(s3, bucket, prefix) if _is_data(one.key)]
+    return [one for one in list_files(s3, bucket, prefix) if _is_data(one.key.removeprefix(prefix))]
 
 
 def list_files(s3: S3Client, bucket: str, prefix: str) -> Iterator[PendingFile]:
@@ -207,8 +207,10 @@ def list_files(s3: S3Client, bucket: str, prefix: str) -> Iterator[PendingFile]:
             yield PendingFile(one["Key"], one["Size"], one["ETag"])
 
 
-def _is_data(key: str) -> bool:
-    return not key.rpartition("/")[2].startswith(("_", ".")) and not key.endswith("/")
+def _is_data(name: str) -> bool:
+    """Whether a name below the pending prefix is a data file: Spark's committers and Hadoop leave others."""
+    leftover = any(part.startswith(("__magic", "_temporary")) for part in name.split("/"))
+    return not leftover and not name.rpartition("/")[2].startswith(("_", ".")) and not name.endswith(("/", "_$folder$"))
 
 
 def _columns(found: Sequence[Mapping[str, Any]]) -> list[Column]:

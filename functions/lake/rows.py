@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from boto3.dynamodb.types import TypeDeserializer
@@ -72,6 +72,16 @@ def get(table: Table, key: Mapping[str, Any]) -> dict[str, Any] | None:
     """The row under ``key``, read consistently; None where there is none."""
     row = table.get_item(Key=dict(key), ConsistentRead=True).get("Item")
     return None if row is None else dict(row)
+
+
+def query(table: Table, **arguments: Any) -> Iterator[dict[str, Any]]:
+    """Every row that a query finds, page by page; ``arguments`` as DynamoDB's Query takes them."""
+    while True:
+        page = table.query(**arguments)
+        yield from (dict(row) for row in page["Items"])
+        if "LastEvaluatedKey" not in page:
+            return
+        arguments["ExclusiveStartKey"] = page["LastEvaluatedKey"]
 
 
 def _write(table: Table, call: Any, arguments: dict[str, Any]) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from boto3.dynamodb.conditions import Key
 from botocore.exceptions import ClientError
 
-from lake import batches, waiting
+from lake import batches, rows, waiting
 from lake.waiting import Due
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ def tick(clients: Clients, team: str, pipeline: str, run_function: str, now: dat
     A dataset whose queue cannot be read (its stack is being made or deleted) does not hold up the others.
     """
     report = Report()
-    read = list(_rows(clients.datasets, team))
+    # registrations and tick rows come in one query
+    read = list(rows.query(clients.datasets, KeyConditionExpression=Key("team").eq(team), ConsistentRead=True))
     ticks = {row["dataset"]: row for row in read}
     for row in read:
         if row.get("kind") != "dataset" or row.get("pipeline") != pipeline:
@@ -72,14 +73,3 @@ def _look(clients: Clients, row: Mapping[str, Any], tick_row: Mapping[str, Any],
 def _invoke(functions: LambdaClient, run_function: str, team: str, dataset: str, why: Due) -> None:
     event = {"team": team, "dataset": dataset, "claim": why is not Due.UNFINISHED}
     functions.invoke(FunctionName=run_function, InvocationType="Event", Payload=json.dumps(event).encode())
-
-
-def _rows(table: Table, team: str) -> Iterator[dict[str, Any]]:
-    """Every row of the team: registrations and tick rows come in one query."""
-    arguments: dict[str, Any] = {"KeyConditionExpression": Key("team").eq(team), "ConsistentRead": True}
-    while True:
-        page = table.query(**arguments)
-        yield from (dict(row) for row in page["Items"])
-        if "LastEvaluatedKey" not in page:
-            return
-        arguments["ExclusiveStartKey"] = page["LastEvaluatedKey"]

@@ -50,10 +50,59 @@ def test_no_template_is_too_long_to_read(path) -> None:
     assert len((templates.ROOT / path).read_text(encoding="utf-8").splitlines()) <= 700
 
 
+@pytest.mark.parametrize(("layer", "path"), templates.STANDALONE.items())
+def test_a_layer_as_a_stack_of_its_own_is_the_layer_and_nothing_else(layer, path) -> None:
+    alone = templates.load(path)
+    assert len((templates.ROOT / path).read_text(encoding="utf-8").splitlines()) <= 40
+    assert set(alone) == {"Transform", "Description", "Parameters", "Resources"}
+    [nested] = alone["Resources"].values()
+    assert nested["Type"] == "AWS::CloudFormation::Stack"
+    given = nested["Properties"]["Parameters"]
+    assert given == {name: {"Ref": name} for name in alone["Parameters"]}
+    takes = templates.load(path.parent / nested["Properties"]["TemplateURL"])["Parameters"]
+    left = {name: takes[name] for name in set(takes) - set(given)}
+    assert all(len(one["AllowedValues"]) == 1 for one in left.values()), f"{layer} is not given {set(left)}"
+
+
+@pytest.mark.parametrize("path", templates.STANDALONE.values())
+def test_what_others_own_is_read_from_the_contract_and_has_no_default(path) -> None:
+    declared = templates.load(path)["Parameters"]
+    wired = {name for name, one in declared.items() if one["Type"] == templates.WIRED}
+    assert wired <= set(templates.published())
+    assert not [name for name in wired if "Default" in declared[name]]
+    itself = {"EnvironmentName", "TeamName", "PipelineName", "DatasetName", "TableName"}
+    computed = {"AssetPrefix", "DependenciesKey", "DeequJarKey", "DqdlJarKey"}
+    assert {name for name in declared if WIRING.search(name)} == wired | (declared.keys() & (itself | computed))
+
+
+@pytest.mark.parametrize("path", templates.STANDALONE.values())
+def test_a_default_is_the_layers_own_or_the_roots(path) -> None:
+    alone = templates.load(path)
+    [nested] = alone["Resources"].values()
+    takes = templates.load(path.parent / nested["Properties"]["TemplateURL"])["Parameters"]
+    root = templates.load("template.yaml")["Parameters"]
+    for name, one in alone["Parameters"].items():
+        expected = takes[name].get("Default", root.get(name, {}).get("Default") if not WIRING.search(name) else None)
+        assert one.get("Default") == expected, name
+
+
+def test_what_is_published_has_one_owner_and_is_named_after_its_parameter() -> None:
+    resources = [
+        name
+        for path in templates.paths()
+        for name, resource in templates.load(path)["Resources"].items()
+        if resource["Type"] == "AWS::SSM::Parameter"
+    ]
+    assert all(name.endswith("Parameter") for name in resources)
+    assert sorted(resources) == sorted(f"{name}Parameter" for name in templates.published())
+
+
 def test_parameters_have_a_description() -> None:
+    """Those of a stack of its own are its layer's."""
     without = [
         f"{path}:{name}"
         for path in templates.paths()
+        if path not in templates.STANDALONE.values()
         for name, one in templates.load(path).get("Parameters", {}).items()
         if not one.get("Description")
     ]

@@ -40,6 +40,12 @@ def test_put_refuses_what_is_not_a_dataset(dataset, tmp_path) -> None:
     assert "is not TEAM/DATASET" in done.output
 
 
+def test_a_parameter_has_a_value() -> None:
+    done = CliRunner().invoke(cli.app, ["deploy", "--parameter", "LogRetentionDays"])
+    assert done.exit_code == 1
+    assert "is not NAME=VALUE" in done.output
+
+
 def test_quality_is_on_or_off() -> None:
     done = CliRunner().invoke(cli.app, ["deploy", "--quality", "maybe"])
     assert done.exit_code == 1

@@ -13,29 +13,23 @@ import pytest
 
 from lake.file_schema import schema_of
 from lake.light_transform import Limits, transform
+from tarn import templates
 
 DATASETS = Path(__file__).resolve().parents[2] / "datasets"
-COLUMNS = {
-    "flights": {
-        "int": "year month day dep_time sched_dep_time dep_delay arr_time sched_arr_time arr_delay flight air_time "
-        "distance hour minute",
-        "string": "carrier tailnum origin dest",
-        "timestamp": "time_hour",
-    },
-    "airports": {"string": "faa name dst tzone", "double": "lat lon", "int": "alt tz"},
-    "airlines": {"string": "carrier name"},
-}
 ROWS = {"flights": (31, 27_004), "airports": (1, 1_458), "airlines": (1, 16)}
 
 
 def registration(dataset: str) -> dict[str, Any]:
+    """What of the root template's registration the light transform reads."""
+    stack = templates.load(Path("template.yaml"))["Resources"][f"{dataset.capitalize()}DatasetStack"]
+    columns = [one.strip().split(":")[:2] for one in stack["Properties"]["Parameters"]["Columns"].split(",")]
     return {
-        "format": {"type": "csv", "null_tokens": ["NA", ""]},
-        "columns": [{"name": name, "type": kind} for kind, names in COLUMNS[dataset].items() for name in names.split()],
+        "format": {"type": "csv", "null_tokens": ["NA"]},
+        "columns": [{"name": name, "type": kind} for name, kind in columns],
     }
 
 
-@pytest.fixture(scope="module", params=list(COLUMNS))
+@pytest.fixture(scope="module", params=list(ROWS))
 def staged(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """A dataset, and the pattern of the Parquet files of all its samples."""
     dataset = request.param
