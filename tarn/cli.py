@@ -141,7 +141,9 @@ def up(state: State = LOCAL_STATE) -> None:
 
     with _local_errors():
         started = emulator.start(state)
-    console.print(f'The embedded AWS is at {started.endpoint_url}. Next: eval "$(tarn env)" && tarn deploy')
+    console.print(
+        f'The embedded AWS is at {started.endpoint_url}. Next: eval "$(tarn env)" && tarn deploy', soft_wrap=True
+    )
 
 
 @app.command()
