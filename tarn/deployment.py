@@ -90,7 +90,8 @@ def upload_assets(environment: str, *, quality: bool = True, say: Callable[[str]
     """
     bucket = boto3.client("ssm").get_parameter(Name=f"/tarn/{environment}/assets/bucket/name")["Parameter"]["Value"]
     # CloudFormation keeps what an earlier deployment said where this one says nothing.
-    parameters = {name: "" for name in root_parameters() if name.endswith(ASSET_PARAMETERS)}
+    taken = root_parameters()
+    parameters = {name: "" for name in taken if name.endswith(ASSET_PARAMETERS)}
     parameters |= {"EnvironmentName": environment, "AssetBucketName": bucket}
     found: list[assets.Asset] = []
     for folder in dataset_folders():
@@ -109,7 +110,7 @@ def upload_assets(environment: str, *, quality: bool = True, say: Callable[[str]
         found.append(asset)
     uploaded = assets.upload(boto3.client("s3"), bucket, found)
     say(f"assets: {len(found)}, of which {uploaded} are new")
-    return Package(bucket, {name: value for name, value in parameters.items() if name in root_parameters()})
+    return Package(bucket, {name: value for name, value in parameters.items() if name in taken})
 
 
 def dataset_folders() -> list[Path]:
