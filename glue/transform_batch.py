@@ -66,6 +66,10 @@ class TransformError(Exception):
     """The batch cannot be transformed, for the reason in the message (one line)."""
 
 
+class UnknownSchemaError(TransformError):
+    """The manifest was written by a later version of Tarn, which must not be guessed at."""
+
+
 class UnreadableObjectError(TransformError):
     """Spark would leave out, or misread, an object of the manifest."""
 
@@ -401,12 +405,27 @@ def write_json(s3: S3Client, uri: str, value: Mapping[str, Any]) -> None:
     s3.put_object(Bucket=bucket, Key=key, Body=json.dumps(value).encode(), ContentType="application/json")
 
 
+def read_manifest(s3: S3Client, uri: str) -> dict[str, Any]:
+    """The manifest at ``uri``.
+
+    Raises:
+        UnknownSchemaError: it is not of this version; the batch fails, and a new attempt reads the same manifest.
+    """
+    manifest: dict[str, Any] = json.loads(read_text(s3, uri))
+    if manifest.get("schema") != SCHEMA:
+        raise UnknownSchemaError(
+            f"{uri} has schema {manifest.get('schema')!r}, and this job reads {SCHEMA}: deploy the version of Tarn "
+            "that wrote it, or a later one, and run the batch again"
+        )
+    return manifest
+
+
 def main() -> None:
     """Glue's entry point."""
     names = ["team", "dataset", "batch_id", "attempt", "manifest", "output", "outcome"]
     options = getResolvedOptions(sys.argv, names)
     s3: S3Client = boto3.client("s3")
-    manifest = json.loads(read_text(s3, options["manifest"]))
+    manifest = read_manifest(s3, options["manifest"])
     spark = SparkSession.builder.getOrCreate()
     configure(spark)
     partition_by = [name.lower() for name in manifest["registration"].get("partition_by") or []]

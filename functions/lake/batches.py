@@ -42,6 +42,8 @@ class State(StrEnum):
 
 COMMITTED = frozenset(State) - {State.OPEN, State.ABANDONED}
 FINISHED = frozenset({State.PUBLISHED, State.FAILED, State.FAILED_QUALITY})
+STATISTICS = ("rows_in", "rows_out", "files", "bytes", "partitions", "transform_seconds", "quality_seconds")
+"""What finishing an attempt tells of its work, as far as it is known; the next attempt begins without it."""
 
 
 class NotInStateError(Exception):
@@ -208,7 +210,7 @@ def new_attempt(table: Table, batch: Batch, now: datetime) -> Batch:
         "unfinished": again.key["owner"],
     }
     condition = Attr("attempt").eq(batch.attempt) & Attr("state").is_in(sorted(FINISHED))
-    stale = ("execution_arn", "started_at", "finished_at", "reason", "quality", "rows_in", "rows_out")
+    stale = ("execution_arn", "started_at", "finished_at", "reason", "quality", *STATISTICS)
     try:
         rows.update(table, again.key, values, remove=stale, condition=condition)
     except rows.ConditionFailedError as error:

@@ -8,10 +8,13 @@ Source: https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/crpg-ref-
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import urllib3
+
+from lake.observability import logger
+from lake.registration import RegistrationError
 
 LONGEST_REASON_BYTES = 1000
 """The whole answer may have 4,096."""
@@ -19,6 +22,26 @@ NEVER_MADE = "never-made"
 """Physical id of a resource whose creation failed: Delete ignores it, and the rightful owner's row stays."""
 
 HTTP = urllib3.PoolManager(retries=urllib3.Retry(3, backoff_factor=0.5), timeout=urllib3.Timeout(10.0))
+
+
+def serve(event: Mapping[str, Any], apply: Callable[[Mapping[str, Any], str], str]) -> dict[str, str]:
+    """Do what ``event`` asks and answer, whatever happens; gives what was answered.
+
+    ``apply`` gets the event and the physical id (``NEVER_MADE`` before creation), and gives the physical id; its
+    RegistrationError is a refusal.
+    """
+    known_id = event.get("PhysicalResourceId", NEVER_MADE)
+    told = {"request": event["RequestType"], "type": event["ResourceType"], "logical_id": event["LogicalResourceId"]}
+    try:
+        physical_id = apply(event, known_id)
+    except RegistrationError as error:
+        logger.warning("refused", extra={**told, "reason": error.whole})
+        return answer(event, "FAILED", known_id, str(error))
+    except Exception as error:  # noqa: BLE001 - unanswered, CloudFormation would hang until its time is over
+        logger.exception("failed", extra=told)
+        return answer(event, "FAILED", known_id, f"{type(error).__name__}: {error}")
+    logger.info("done", extra={**told, "physical_id": physical_id})
+    return answer(event, "SUCCESS", physical_id)
 
 
 def answer(

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 DATASET: Literal["dataset"] = "dataset"
 PIPELINE: Literal["pipeline"] = "pipeline"
+TEAM: Literal["team"] = "team"
+TEAM_KEY = "team#"
+"""The sort key of a team's own row; a dataset cannot be called so."""
 BELIEVED_FOR = timedelta(seconds=60)
 
 

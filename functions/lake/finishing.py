@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from boto3.dynamodb.conditions import Attr
 
-from lake import batches, names, outcomes, publishing, rows
+from lake import batches, clock, freshness, names, outcomes, publishing, rows
 from lake.batches import Batch, NotInStateError, State
+from lake.notifications import LONGEST_RULE, Ending, metrics_of
 from lake.outcomes import Rule, Run
 
 if TYPE_CHECKING:
@@ -23,10 +24,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 LONGEST_REASON = batches.LONGEST_REASON
-LONGEST_RULE = 500
 MOST_RULES_BYTES = 64 * 1024
 """Of a row's 400 KB, what the rules may take: failed ones first, the rest is counted."""
-MOST_METRICS = 10
 WRITES_AT_ONCE = 8
 
 
@@ -36,6 +35,7 @@ class Clients:
 
     s3: S3Client
     objects: Table
+    datasets: Table
     batches: Table
 
 
@@ -47,10 +47,24 @@ class Verdict:
     answer: Mapping[str, Any]
 
 
-def publish(
-    clients: Clients, run: Run, transformed: Mapping[str, Any], verdict: Verdict, now: datetime
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Quality:
+    """What of the verdict is kept: the row's ``quality``, the reason to tell (empty when all is well), what failed."""
+
+    row: Mapping[str, Any]
+    reason: str = ""
+    rule: Rule | None = None
+
+    def ending(self, state: State, statistics: Mapping[str, int]) -> Ending:
+        """How the attempt ended, for the notification."""
+        failed, total = int(self.row.get("rules_failed", 0)), int(self.row.get("rules_total", 0))
+        return Ending(state, self.reason, self.rule, failed, total, statistics)
+
+
+def publish(clients: Clients, run: Run, transformed: Mapping[str, Any], verdict: Verdict, now: datetime) -> Ending:
     """The attempt is published: its outputs and its staged objects get their rows, then the batch is PUBLISHED.
+
+    After the commit the dataset is fresh; a try that dies between the two is made again, and says so again.
 
     Raises:
         OutcomeMissingError: publish_batch left no receipt.
@@ -70,36 +84,31 @@ def publish(
         ),
         manifest["objects"],
     )
-    quality, reason, first = _quality(clients.s3, run, verdict, int(transformed["rows_out"]))
-    values = {
-        "rows_in": int(transformed["rows_in"]),
-        "rows_out": int(transformed["rows_out"]),
+    quality = _quality(clients.s3, run, verdict, int(transformed["rows_out"]))
+    statistics = {
+        **_rows(transformed),
         "files": len(receipt.files),
-        "quality": quality,
+        "bytes": sum(size for _, size in receipt.files),
+        "partitions": len(receipt.partitions),
     }
-    batches.finish(clients.batches, _batch(run), State.PUBLISHED, now, reason=reason, values=values)
-    return _notification(run, State.PUBLISHED, reason, first)
+    _finish(clients, run, State.PUBLISHED, quality, statistics, now=now)
+    freshness.published(clients.datasets, run.team, run.dataset, now)
+    return quality.ending(State.PUBLISHED, statistics)
 
 
-def block(
-    clients: Clients, run: Run, transformed: Mapping[str, Any], verdict: Verdict, now: datetime
-) -> dict[str, Any]:
+def block(clients: Clients, run: Run, transformed: Mapping[str, Any], verdict: Verdict, now: datetime) -> Ending:
     """The rules failed and the dataset blocks: nothing was published, the objects stay with their batch.
 
     Raises:
         NotInStateError: the batch is at another attempt, or has finished otherwise.
     """
-    quality, reason, first = _quality(clients.s3, run, verdict, int(transformed["rows_out"]))
-    values = {
-        "rows_in": int(transformed["rows_in"]),
-        "rows_out": int(transformed["rows_out"]),
-        "quality": quality,
-    }
-    batches.finish(clients.batches, _batch(run), State.FAILED_QUALITY, now, reason=reason, values=values)
-    return _notification(run, State.FAILED_QUALITY, reason, first)
+    quality = _quality(clients.s3, run, verdict, int(transformed["rows_out"]))
+    statistics = _rows(transformed)
+    _finish(clients, run, State.FAILED_QUALITY, quality, statistics, now=now)
+    return quality.ending(State.FAILED_QUALITY, statistics)
 
 
-def fail(table: Table, run: Run, failure: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+def fail(table: Table, run: Run, failure: Mapping[str, Any], now: datetime) -> Ending:
     """The attempt failed; its objects stay with their batch, for its next attempt.
 
     A batch that has finished otherwise in the meantime (the answer of the write that said so was lost) stays as it
@@ -110,8 +119,8 @@ def fail(table: Table, run: Run, failure: Mapping[str, Any], now: datetime) -> d
         batches.finish(table, _batch(run), State.FAILED, now, reason=reason)
     except NotInStateError:
         row = rows.get(table, _batch(run).key) or {}
-        return _notification(run, str(row.get("state", "unknown")), str(row.get("reason", "")), None)
-    return _notification(run, State.FAILED, reason, None)
+        return Ending(str(row.get("state", "unknown")), str(row.get("reason", "")))
+    return Ending(State.FAILED, reason)
 
 
 def reason_of(failure: Mapping[str, Any]) -> str:
@@ -119,18 +128,57 @@ def reason_of(failure: Mapping[str, Any]) -> str:
 
     ``Cause`` is JSON when a Glue job (its JobRun) or a function (its error) failed, and text otherwise.
     """
-    error, cause = str(failure.get("Error", "")), str(failure.get("Cause", ""))
-    try:
-        told = json.loads(cause)
-    except ValueError:
-        told = None
-    if isinstance(told, dict) and "JobRunState" in told:
+    error, cause, told = str(failure.get("Error", "")), str(failure.get("Cause", "")), _told(failure)
+    if "JobRunState" in told:
         said = f"job {told.get('JobName')} {told['JobRunState']}: {told.get('ErrorMessage') or 'it gave no message'}"
-    elif isinstance(told, dict) and "errorMessage" in told:
+    elif "errorMessage" in told:
         said = f"{told.get('errorType') or error}: {told['errorMessage']}"
     else:
         said = ": ".join(filter(None, [error, cause])) or "unknown"
     return said[:LONGEST_REASON]
+
+
+def is_job_failure(failure: Mapping[str, Any]) -> bool:
+    """Whether a run of a Glue job ended badly, rather than a function or the machine."""
+    return "JobRunState" in _told(failure)
+
+
+def _told(failure: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        told = json.loads(str(failure.get("Cause", "")))
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _finish(
+    clients: Clients, run: Run, state: State, quality: Quality, statistics: Mapping[str, int], *, now: datetime
+) -> None:
+    values = {**statistics, **_times(clients, run), "quality": quality.row}
+    batches.finish(clients.batches, _batch(run), state, now, reason=quality.reason or None, values=values)
+
+
+def _rows(transformed: Mapping[str, Any]) -> dict[str, int]:
+    return {name: int(transformed[name]) for name in ("rows_in", "rows_out")}
+
+
+def _times(clients: Clients, run: Run) -> dict[str, int]:
+    """Whole seconds from the start to the transform's outcome file, and from there to the verdict's.
+
+    They hold all that a batch waited for: capacity, the job's start, its work.
+    """
+    started = (rows.get(clients.batches, _batch(run).key) or {}).get("started_at")
+    bucket, _ = names.split_object_id(run.manifest_uri)
+    prefix = names.attempt_prefix(run.team, run.dataset, run.batch_id, run.attempt)
+    listed = clients.s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])
+    left = {names.object_id(bucket, one["Key"]): one["LastModified"] for one in listed}
+    moments = (
+        clock.parse(str(started)) if started else None,
+        left.get(run.transform_outcome_uri),
+        left.get(run.quality_outcome_uri),
+    )
+    between = zip(("transform_seconds", "quality_seconds"), moments, moments[1:], strict=False)
+    return {name: max(round((end - start).total_seconds()), 0) for name, start, end in between if start and end}
 
 
 def _batch(run: Run) -> Batch:
@@ -175,29 +223,26 @@ def _each(work: Callable[[Any], None], things: Iterable[Any]) -> None:
         list(pool.map(work, things))
 
 
-def _quality(s3: S3Client, run: Run, verdict: Verdict, rows_out: int) -> tuple[dict[str, Any], str | None, Rule | None]:
-    """The row's ``quality``, the reason to tell (None when all is well), and the first rule that failed."""
+def _quality(s3: S3Client, run: Run, verdict: Verdict, rows_out: int) -> Quality:
     if verdict.outcome == outcomes.NOT_JUDGED:
-        return (
+        return Quality(
             {"outcome": verdict.outcome},
             "not judged: the dataset has rules, and quality is switched off in this pipeline",
-            None,
         )
     if verdict.outcome == outcomes.NO_RULES:
-        return {"outcome": verdict.outcome}, None, None
+        return Quality({"outcome": verdict.outcome})
     found = outcomes.quality(s3, run, str(verdict.answer["run_id"]), rows_out)
     failed = found.failed
-    kept = _that_fit([*failed, *(one for one in found.rules if one.is_met)])
     quality = {
         "outcome": outcomes.FAILED if failed else outcomes.PASSED,
         "rules_total": len(found.rules),
         "rules_failed": len(failed),
-        "rules": kept,
+        "rules": _that_fit([*failed, *(one for one in found.rules if one.is_met)]),
     }
     if not failed:
-        return quality, None, None
+        return Quality(quality)
     reason = f"{len(failed)} of {len(found.rules)} rules failed, first {failed[0].text}: {failed[0].reason}"
-    return quality, reason[:LONGEST_REASON], failed[0]
+    return Quality(quality, reason[:LONGEST_REASON], failed[0])
 
 
 def _that_fit(rules: Iterable[Rule]) -> list[dict[str, Any]]:
@@ -209,29 +254,10 @@ def _that_fit(rules: Iterable[Rule]) -> list[dict[str, Any]]:
             "rule": one.text[:LONGEST_RULE],
             "outcome": one.outcome,
             "reason": one.reason[:LONGEST_RULE],
-            "metrics": _metrics(one),
+            "metrics": metrics_of(one),
         }
         left -= len(json.dumps(rule, default=str).encode())
         if left < 0:
             break
         kept.append(rule)
     return kept
-
-
-def _notification(run: Run, state: str, reason: str | None, rule: Rule | None) -> dict[str, Any]:
-    """What the team is told by SNS."""
-    return {
-        "team": run.team,
-        "dataset": run.dataset,
-        "batch_id": run.batch_id,
-        "attempt": run.attempt,
-        "state": str(state),
-        "reason": reason or "",
-        "rule": rule.text[:LONGEST_RULE] if rule else "",
-        "metric": _metrics(rule) if rule else {},
-    }
-
-
-def _metrics(rule: Rule) -> dict[str, str]:
-    """As text: DynamoDB takes neither floats nor NaN, and a person reads them."""
-    return {name: str(value) for name, value in list(rule.metrics.items())[:MOST_METRICS]}

@@ -42,8 +42,8 @@ def newest(messages: Mapping[str, Landed]) -> dict[str, Item]:
     return items
 
 
-def machine_input(messages: Mapping[str, Landed], transform_function_arn: str) -> str:
-    """The machine's input: the batch's objects grouped by dataset, so that each group is one call of the transform."""
+def machine_input(messages: Mapping[str, Landed], transform_function_arns: Mapping[tuple[str, str], str]) -> str:
+    """The machine's input: the batch's objects grouped by dataset, so that each group is one call of its function."""
     items = newest(messages)
     groups: dict[tuple[str, str], dict[str, Item]] = {}
     for message in messages.values():
@@ -54,7 +54,7 @@ def machine_input(messages: Mapping[str, Landed], transform_function_arn: str) -
             {
                 "team": team,
                 "dataset": dataset,
-                "transform_function_arn": transform_function_arn,
+                "transform_function_arn": transform_function_arns[team, dataset],
                 "items": [asdict(item) for item in some.values()],
             }
             for (team, dataset), some in groups.items()

@@ -1,4 +1,4 @@
-"""The light transform of a group's objects: down from the raw zone, through DuckDB, up into the stage zone.
+"""The light transform of a group's objects: down from the raw zone, through SQL or Python, up into the stage zone.
 
 One object's fault is that object's outcome, and the others go on.
 """
@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 from botocore.exceptions import BotoCoreError, ClientError
 
-from lake import light_transform
+from lake import light_transform, python_text, python_transform, registrations
 from lake.file_schema import FileSchema, schema_of
 from lake.hop_items import Item, Outcome, Result
-from lake.light_transform import DEFAULT_SQL, Limits, OutOfTimeError
-from lake.raw_file import RefusedFileError, cut
+from lake.light_transform import DEFAULT_SQL, DEFAULT_SQL_NAME, Limits, OutOfTimeError
+from lake.raw_file import RefusedFileError, TooMuchTextError, cut
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -30,6 +30,8 @@ CHUNK_BYTES = 1 << 20
 SLOWEST_BYTES_PER_SECOND = 10 * MIB
 """What an object is certain to make, down, through and up, by measurement with room to spare: what would not fit
 into the time that is left is not begun."""
+LONGEST_NAME_BYTES = 255
+"""Of a file on Linux."""
 GONE_CODES = ("NoSuchKey", "NoSuchVersion", "404")
 
 
@@ -37,59 +39,78 @@ class ObjectGoneError(Exception):
     """That version of the raw object is no longer there."""
 
 
-class TransformSqlMissingError(Exception):
-    """The SQL that the registration names is not in the asset bucket."""
+class TransformFileMissingError(Exception):
+    """The file that the registration names is not in the asset bucket."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where transforms work: the two zones, a local folder of their own, and DuckDB's limits (``seconds`` unused)."""
+    """Where transforms work: the two zones, a local folder of their own, and the limits.
+
+    Of ``limits``, ``seconds`` and ``text_mib`` are unused: an object has its own. ``python_mib`` is the memory that a
+    dataset's own Python may take.
+    """
 
     raw_bucket: str
     stage_bucket: str
     folder: Path
     limits: Limits
+    python_mib: int
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a dataset's registration makes of each of its objects."""
+    """What a dataset's registration makes of each of its objects, by the ``text`` of the file ``name``."""
 
     schema: FileSchema
-    sql: str
+    name: str
+    text: str
     most_bytes: int
 
+    @property
+    def is_python(self) -> bool:
+        """Whether the text is Python, which runs in the dataset's own function alone."""
+        return self.name.endswith(".py")
 
-class SqlTexts:
-    """The datasets' SQL, read once: an asset's key names its content, so that the text under it never changes."""
+    def seconds(self, size: int) -> float:
+        """The time within which an object of ``size`` bytes is certain to be settled."""
+        return 1 + size / SLOWEST_BYTES_PER_SECOND + (python_transform.SECONDS if self.is_python else 0)
+
+
+class TransformTexts:
+    """The datasets' transforms, read once: an asset's key names its content, so that its text never changes."""
 
     def __init__(self, s3: S3Client) -> None:
         self._s3 = s3
         self._texts: dict[tuple[str, str], str] = {}
 
-    def of(self, registration: Mapping[str, Any]) -> str:
-        """The SQL of a registration; the default where it names none.
+    def of(self, registration: Mapping[str, Any]) -> tuple[str, str]:
+        """Name and text of a registration's light transform; the default SQL where it names none.
 
         Raises:
-            TransformSqlMissingError: naming the key that is not there.
+            TransformFileMissingError: naming the key that is not there.
+            PythonTextError: the Python cannot be run at all, whatever the object.
         """
-        if not registration.get("transform_sql"):
-            return DEFAULT_SQL
-        bucket = str(registration["asset_bucket_name"])
-        key = f"{registration['asset_prefix']}{registration['transform_sql']}"
+        name = registrations.light_transform(registration)
+        if name is None:
+            return DEFAULT_SQL_NAME, DEFAULT_SQL
+        bucket, key = str(registration["asset_bucket_name"]), f"{registration['asset_prefix']}{name}"
         if (bucket, key) not in self._texts:
             try:
                 body = self._s3.get_object(Bucket=bucket, Key=key)["Body"].read()
             except self._s3.exceptions.NoSuchKey as error:
-                raise TransformSqlMissingError(f"the transform's SQL is not in the asset bucket: {key}") from error
-            self._texts[bucket, key] = body.decode()
-        return self._texts[bucket, key]
+                raise TransformFileMissingError(f"the light transform is not in the asset bucket: {key}") from error
+            text = body.decode()
+            if name.endswith(".py"):
+                python_text.check(text, name)
+            self._texts[bucket, key] = text
+        return name, self._texts[bucket, key]
 
 
-def recipe(registration: Mapping[str, Any], sql: str) -> Recipe:
-    """What ``registration`` makes of its objects, by the text ``sql``."""
+def recipe(registration: Mapping[str, Any], name: str, text: str) -> Recipe:
+    """What ``registration`` makes of its objects, by the ``text`` of the file ``name``."""
     most_mib = int(registration.get("max_object_mib") or DEFAULT_MAX_OBJECT_MIB)
-    return Recipe(schema_of(registration), sql, most_mib * MIB)
+    return Recipe(schema_of(registration), name, text, most_mib * MIB)
 
 
 def transform_all(
@@ -103,7 +124,7 @@ def transform_all(
     for item in sorted(items, key=lambda one: one.size):
         if too_large := _too_large(place, made, item):
             yield Result(item.id, Outcome.TOO_LARGE, too_large)
-        elif begun and seconds_left() < 1 + item.size / SLOWEST_BYTES_PER_SECOND:
+        elif begun and seconds_left() < made.seconds(item.size):
             yield Result(item.id, Outcome.FAILED, "no time was left in this run")
         else:
             begun = True
@@ -144,12 +165,15 @@ def _too_large(place: Place, made: Recipe, item: Item) -> str | None:
 
 def _transform_one(s3: S3Client, place: Place, made: Recipe, item: Item, seconds_left: Callable[[], float]) -> Result:
     folder = place.folder / "object"
-    folder.mkdir()
+    raw = folder / ("file" if made.is_python else "") / _file_name(item, made)
+    raw.parent.mkdir(parents=True)
     try:
-        _download(s3, place.raw_bucket, item, folder / "raw")
-        limits = replace(place.limits, seconds=seconds_left())
-        done = light_transform.transform(folder / "raw", folder / "staged.parquet", made.schema, made.sql, limits)
+        _download(s3, place.raw_bucket, item, raw)
+        limits = replace(place.limits, seconds=seconds_left(), text_mib=_text_mib(folder, made))
+        done = _transform(place, made, raw, folder / "staged.parquet", limits)
         return _upload(s3, place.stage_bucket, item, folder / "staged.parquet", done)
+    except TooMuchTextError as error:
+        return Result(item.id, Outcome.TOO_LARGE, error.reason)
     except RefusedFileError as error:
         return Result(item.id, Outcome.QUARANTINED, error.reason)
     except ObjectGoneError as error:
@@ -158,6 +182,28 @@ def _transform_one(s3: S3Client, place: Place, made: Recipe, item: Item, seconds
         return Result(item.id, Outcome.FAILED, cut(f"{type(error).__name__}: {error}"))
     finally:
         shutil.rmtree(folder)
+
+
+def _transform(place: Place, made: Recipe, raw: Path, target: Path, limits: Limits) -> light_transform.Transformed:
+    if made.is_python:
+        code = python_transform.Code(made.name, made.text)
+        return python_transform.transform(raw, target, made.schema, code, limits, memory_mib=place.python_mib)
+    return light_transform.transform(raw, target, made.schema, made.text, limits, sql_name=made.name)
+
+
+def _file_name(item: Item, made: Recipe) -> str:
+    """What the raw file is called on disk: Python may want to know its own name, which DuckDB would guess from."""
+    name = item.key.rpartition("/")[2]
+    plain = made.is_python and name not in (".", "..") and "\0" not in name and len(name.encode()) <= LONGEST_NAME_BYTES
+    return name if plain and name else "raw"
+
+
+def _text_mib(folder: Path, made: Recipe) -> int:
+    """How much text a compressed file may become: as much as the dataset's objects, and half of the free disk.
+
+    The other half is for the Parquet and for what DuckDB spills.
+    """
+    return min(made.most_bytes, shutil.disk_usage(folder).free // 2) // MIB
 
 
 def _download(s3: S3Client, bucket: str, item: Item, target: Path) -> None:

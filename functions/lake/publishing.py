@@ -1,11 +1,12 @@
 """Publishing: what was audited becomes what is read, all of it or none.
 
 The published prefix of a batch, ``<team>/<dataset>/[<column>=<value>/]batch=<id>/``, is made *equal* to the audited
-pending prefix, and its partition is registered last. Whoever reads through the Glue Data Catalog therefore sees a
-batch whole or not at all: a partition that is registered already (an earlier attempt's) is taken out of the catalog
-before its files change. Every step may be run again, from any point, also by another attempt, whose Spark names its
-files otherwise: what any attempt set out to publish is written down before its first copy, so that nothing that an
-interrupted one left is forgotten.
+pending prefix, and its partition is registered last: here, or by the dataset's crawler, which the state machine runs
+afterwards (``Publish: crawler``; then no table and no partition is made here). Whoever reads through the Glue Data
+Catalog therefore sees a batch whole or not at all: a partition that is registered already (an earlier attempt's) is
+taken out of the catalog before its files change. Every step may be run again, from any point, also by another
+attempt, whose Spark names its files otherwise: what any attempt set out to publish is written down before its first
+copy, so that nothing that an interrupted one left is forgotten.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -21,7 +23,7 @@ from urllib.parse import unquote
 
 from boto3.s3.transfer import TransferConfig
 
-from lake import names, outcomes, rows
+from lake import names, outcomes, rows, views
 from lake.batches import Batch, NotInStateError, State
 from lake.clock import stamp
 from lake.outcomes import Column, OutcomeMissingError, PendingFile, Run, TransformOutcome
@@ -39,6 +41,8 @@ SOURCE_ETAG = "tarn-source-etag"
 COPY = TransferConfig(multipart_threshold=256 * 2**20, multipart_chunksize=256 * 2**20, max_concurrency=4)
 """S3 copies at most 5 GB in one call; parts of 256 MiB answer well within the client's read timeout."""
 COPIES_AT_ONCE = 8
+CRAWLER = "crawler"
+"""The registration's ``Publish`` that leaves table and partitions to a crawler; anything else, or none, does not."""
 MOST_DELETED_IN_A_CALL = 1000
 TABLE_TRIES = 5
 """Batches of one dataset may publish at the same time: whoever is second looks at the table again."""
@@ -94,12 +98,16 @@ class PublishedTable:
 
 @dataclass(frozen=True)
 class Receipt:
-    """What stands published: ``files`` as key and size in bytes; ``deleted`` keys that earlier attempts published."""
+    """What stands published: ``files`` as key and size in bytes; ``deleted`` keys that earlier attempts published.
+
+    ``crawler_name`` is the crawler that is to register the partitions, None where they are registered.
+    """
 
     at: str
     files: Sequence[tuple[str, int]]
     partitions: Sequence[str]
     deleted: Sequence[str]
+    crawler_name: str | None = None
 
 
 def publish(clients: Clients, run: Run, run_id: str, now: datetime) -> Receipt:
@@ -109,6 +117,7 @@ def publish(clients: Clients, run: Run, run_id: str, now: datetime) -> Receipt:
         NotInStateError: the batch is at another attempt, or finished: this one may not touch what is published.
         OutcomeMissingError, OutcomeMismatchError: the pending prefix is not what the transform wrote.
         PendingLayoutError, ColumnTypeChangedError, TableConflictError: before anything was changed that is read.
+        ViewConflictError: others changed the view at every try.
         PartitionError: after the files were copied; the partition is not in the catalog.
     """
     outcome = outcomes.transform(clients.s3, run, run_id)
@@ -117,21 +126,25 @@ def publish(clients: Clients, run: Run, run_id: str, now: datetime) -> Receipt:
     table = _table(run, registration, outcome)
     pending = outcomes.pending_files(clients.s3, run)
     wanted = {_published_key(run, table, one.key): one for one in pending}
-    columns = _ensure_table(clients.glue, table)
+    crawler_name = registration["crawler_name"] if registration.get("publish") == CRAWLER else None
+    columns = [] if crawler_name else _ensure_table(clients.glue, table)
     ever = _write_ahead(clients.s3, run, wanted)
 
     wanted_of, ever_of = _by_prefix(wanted), _by_prefix(ever)
     for prefix in sorted(ever_of):
         _make_equal(clients, table, prefix, {key: wanted[key] for key in wanted_of.get(prefix, [])})
     check_turn(clients.batches, run)
-    for prefix in sorted(wanted_of):
-        _register(clients.glue, table, prefix, columns)
+    if not crawler_name:
+        views.ensure(clients.glue, table.database, table.name, f"{run.team}/{run.dataset}", BATCH_COLUMN)
+        for prefix in sorted(wanted_of):
+            _register(clients.glue, table, prefix, columns)
 
     receipt = Receipt(
         at=stamp(now),
         files=[(key, wanted[key].size) for key in sorted(wanted)],
         partitions=sorted(wanted_of),
         deleted=sorted(ever - set(wanted)),
+        crawler_name=crawler_name,
     )
     _put_json(
         clients.s3,
@@ -142,6 +155,7 @@ def publish(clients: Clients, run: Run, run_id: str, now: datetime) -> Receipt:
             "files": [{"key": key, "size": size} for key, size in receipt.files],
             "partitions": receipt.partitions,
             "deleted": receipt.deleted,
+            "crawler_name": receipt.crawler_name,
         },
     )
     return receipt
@@ -167,6 +181,7 @@ def read_receipt(s3: S3Client, run: Run) -> Receipt:
         files=[(one["key"], int(one["size"])) for one in found["files"]],
         partitions=found["partitions"],
         deleted=found["deleted"],
+        crawler_name=found.get("crawler_name"),
     )
 
 
@@ -215,10 +230,14 @@ def _by_prefix(keys: Iterable[str]) -> dict[str, list[str]]:
     return dict(found)
 
 
-def _values(table: PublishedTable, prefix: str) -> list[str]:
-    """The partition values that a prefix spells; Spark escapes them as in a URL."""
-    directories = prefix.removeprefix(table.location).rstrip("/").split("/")
-    return [unquote(one.partition("=")[2]) for one in directories]
+def spellings(location: str, prefix: str) -> list[list[str]]:
+    """The partition values that a prefix below a table's location spells, as Spark meant and as they stand.
+
+    Spark escapes them as in a URL. Whether a crawler takes them back is not documented.
+    """
+    stand = [one.partition("=")[2] for one in prefix.removeprefix(location).rstrip("/").split("/")]
+    meant = [unquote(one) for one in stand]
+    return [meant] if meant == stand else [meant, stand]
 
 
 # --- the files
@@ -383,15 +402,14 @@ def _evolved(table: PublishedTable, stands: TableTypeDef) -> list[Column]:
 
 def _deregister(glue: GlueClient, table: PublishedTable, prefix: str) -> None:
     """Take a partition out of the catalog, if it is there, so that nobody reads it while its files change."""
-    try:
-        glue.delete_partition(DatabaseName=table.database, TableName=table.name, PartitionValues=_values(table, prefix))
-    except glue.exceptions.EntityNotFoundException:
-        return
+    for values in spellings(table.location, prefix):
+        with suppress(glue.exceptions.EntityNotFoundException):
+            glue.delete_partition(DatabaseName=table.database, TableName=table.name, PartitionValues=values)
 
 
 def _register(glue: GlueClient, table: PublishedTable, prefix: str, columns: Sequence[Column]) -> None:
     """The last step: the partition is in the catalog, with the table's columns (engines match them by place)."""
-    values = _values(table, prefix)
+    values = spellings(table.location, prefix)[0]
     partition: PartitionInputTypeDef = {
         "Values": values,
         "StorageDescriptor": _storage(names.object_id(table.bucket, prefix), columns),

@@ -1,12 +1,10 @@
-"""The head of a raw file: what it is, and which columns it has, before DuckDB reads the rest.
+"""A raw file as a DuckDB relation: which columns it has, before DuckDB reads the rest.
 
-What is not the declared format is refused here by its first bytes, so that a picture named ``.csv`` can
-never be read as one column of rubbish; and a CSV's header is matched by name, never guessed.
+A CSV's header is matched by name, never guessed; a JSON file's lines, or the objects of its array, are its rows.
 """
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 from collections.abc import Mapping
@@ -18,19 +16,6 @@ from lake.file_schema import FileSchema
 
 LONGEST_REASON = 200
 _HEAD_BYTES = 1 << 20
-_SIGNATURES = {
-    b"\xff\xd8\xff": "a JPEG image",
-    b"\x89PNG": "a PNG image",
-    b"GIF8": "a GIF image",
-    b"%PDF": "a PDF document",
-    b"PK\x03\x04": "a ZIP archive or a workbook",
-    b"\x1f\x8b": "gzip-compressed",
-    b"\x28\xb5\x2f\xfd": "zstd-compressed",
-    b"BZh": "bzip2-compressed",
-    b"PAR1": "a Parquet file",
-    b"\xff\xfe": "UTF-16 text; UTF-8 is read",
-    b"\xfe\xff": "UTF-16 text; UTF-8 is read",
-}
 
 
 class RefusedFileError(Exception):
@@ -53,11 +38,24 @@ class SchemaMismatchError(RefusedFileError):
     """A declared column is missing, or a value is not of its type."""
 
 
+class TooMuchTextError(RefusedFileError):
+    """The file is small, and its text larger than the dataset allows."""
+
+
 class Cell(NamedTuple):
-    """A column of the file: the SQL that names it, and its type in DuckDB."""
+    """A column of the file: the SQL that names it, and its type in DuckDB.
+
+    ``json_type`` is the SQL of a JSON value's type; NULL where the field is absent, ``NULL`` where its value is null.
+    """
 
     sql: str
     type: str
+    json_type: str | None = None
+
+    @property
+    def holds(self) -> str:
+        """The SQL that says whether there is a value."""
+        return f"{self.json_type} <> 'NULL'" if self.json_type else f"{self.sql} IS NOT NULL"
 
 
 @dataclass(frozen=True)
@@ -66,12 +64,16 @@ class Source:
 
     Inside DuckDB columns go by their place (``c0``, ``c1``, ...), so that no name in a file can meet one of ours.
 
-    ``header_lines`` is the number of lines before a CSV's first row, None where the file has no lines.
+    ``header_lines`` is the number of lines before a CSV's first row, None where the file has no lines; ``path`` is the
+    CSV itself. ``numbered`` is for JSON: the same relation with the ``place`` of each row, which is a ``place_is``.
     """
 
     scan: str
     cells: Mapping[str, Cell]
     header_lines: int | None = None
+    path: Path | None = None
+    numbered: str | None = None
+    place_is: str = "row"
 
     def cell(self, name: str) -> Cell | None:
         """The cell of the column ``name``, in whatever case; None where the file has no such column."""
@@ -86,8 +88,10 @@ def cut(reason: str) -> str:
 
 
 def csv_source(path: Path, schema: FileSchema) -> Source:
-    """The source of a CSV, whose first record is read here: names are matched, never guessed."""
-    names, header_lines = _csv_columns(_csv_text(path), schema)
+    """The source of a CSV in plain UTF-8, whose first record is read here: names are matched, never guessed."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES).decode(errors="ignore")  # the cut may be inside of a letter
+    names, header_lines = _csv_columns(head, schema)
     folded = [name.casefold() for name in names]
     matched = {one.name.casefold() for one in schema.columns} or set(folded)
     if clash := [name for name in names if name.casefold() in matched and folded.count(name.casefold()) > 1]:
@@ -107,28 +111,7 @@ def csv_source(path: Path, schema: FileSchema) -> Source:
     }
     scan = f"read_csv({literal(str(path))}, {', '.join(f'{name} = {literal(it)}' for name, it in options.items())})"
     cells = {name: Cell(f"c{place}", "VARCHAR") for place, name in enumerate(names)}
-    return Source(scan, cells, header_lines)
-
-
-def _csv_text(path: Path) -> str:
-    """The text at the file's beginning, at most 1 MiB."""
-    with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
-        whole = not file.read(1)
-    for signature, what in _SIGNATURES.items():
-        if head.startswith(signature):
-            raise UnreadableFileError(f"the file is {what}, not CSV")
-    if b"\0" in head:
-        line = head[: head.index(b"\0")].count(b"\n") + 1
-        raise UnreadableFileError(f"line {line}: a NUL byte; the file is binary, not CSV")
-    try:
-        text = codecs.getincrementaldecoder("utf-8-sig")().decode(head, final=whole)
-    except UnicodeDecodeError as error:
-        line = head[: error.start].count(b"\n") + 1
-        raise UnreadableFileError(f"line {line}: byte 0x{head[error.start]:02x}; the file is not UTF-8 text") from error
-    if whole and not text.strip():
-        raise EmptyFileError("the file is empty")
-    return text
+    return Source(scan, cells, header_lines, path)
 
 
 def _csv_columns(text: str, schema: FileSchema) -> tuple[list[str], int]:
@@ -150,6 +133,24 @@ def _csv_columns(text: str, schema: FileSchema) -> tuple[list[str], int]:
     if not names:
         raise UnreadableFileError("line 1 is blank, where the header should be")
     return names, records.line_num
+
+
+def other_line_end(path: Path) -> str | None:
+    """What to say of the first line that does not end as the lines before it do; None where all end alike."""
+    names = {b"\n": "LF", b"\r\n": "CR LF"}
+    first, line = None, 1
+    with path.open("rb") as file:
+        while part := file.readline(_HEAD_BYTES):
+            body = part.rstrip(b"\n").removesuffix(b"\r")
+            end = part[len(body) :]
+            if b"\r" in body:
+                return f"line {line}: a carriage return inside of the line"
+            if end in names:
+                first = first or end
+                if end != first:
+                    return f"line {line} ends with {names[end]}, the lines before it with {names[first]}"
+                line += 1
+    return None
 
 
 def check_parquet(path: Path) -> None:

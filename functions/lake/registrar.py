@@ -8,12 +8,13 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from boto3.dynamodb.conditions import Attr
+from boto3.dynamodb.conditions import Attr, Key
 from botocore.exceptions import ClientError
 
-from lake import datasets, registration, rows, rules_text, sql_text
+from lake import datasets, handover, python_text, registration, rows, rules_text, sql_text
 from lake.registration import RegistrationError
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 DATASET_TYPE = "Custom::TarnDataset"
 PIPELINE_TYPE = "Custom::TarnPipeline"
+TEAM_TYPE = "Custom::TarnTeam"
+MOST_NAMED = 20
+"""Of what stands in the way of a removal; the rest is counted."""
 MOST_TEXT_BYTES = 1_000_000
 """Of an SQL or rules file: what is longer is no such text."""
 
@@ -40,7 +44,14 @@ class Registered:
 
 
 def register(
-    table: Table, s3: S3Client, *, team: str, owner: str, resource_type: str, properties: Mapping[str, Any]
+    table: Table,
+    s3: S3Client,
+    *,
+    team: str,
+    owner: str,
+    resource_type: str,
+    properties: Mapping[str, Any],
+    now: datetime,
 ) -> Registered:
     """Check and write a registration of ``team`` under its owner's name (StackId/LogicalId).
 
@@ -52,36 +63,108 @@ def register(
         _require_team(dataset.team, team)
         check_assets(s3, dataset)
         values = registration.row(dataset)
-        registered = Registered(dataset.team, dataset.dataset)
         kind: str = datasets.DATASET
     elif resource_type == PIPELINE_TYPE:
         pipeline = registration.read(registration.Pipeline, properties)
         _require_team(pipeline.team, team)
         values = registration.row(pipeline)
-        registered = Registered(pipeline.team, datasets.pipeline_key(pipeline.pipeline))
         kind = datasets.PIPELINE
+    elif resource_type == TEAM_TYPE:
+        itself = registration.read(registration.Team, properties)
+        _require_team(itself.team, team)
+        values = registration.row(itself)
+        kind = datasets.TEAM
     else:
-        raise RegistrationError([f"resource type {resource_type}: must be {DATASET_TYPE} or {PIPELINE_TYPE}"])
-    row = {**values, "schema": rows.SCHEMA, "kind": kind, "dataset": registered.place, "owner": owner}
-    try:
-        rows.put(table, row, Attr("team").not_exists() | Attr("owner").eq(owner))
-    except rows.ConditionFailedError as error:
         raise RegistrationError(
-            [f"{kind} {registered.physical_id} is registered by {error.row.get('owner')}: choose another name"]
-        ) from error
+            [f"resource type {resource_type}: must be {DATASET_TYPE}, {PIPELINE_TYPE} or {TEAM_TYPE}"]
+        )
+    registered = Registered(team, _place(resource_type, properties))
+    row = {**values, "schema": rows.SCHEMA, "kind": kind, "dataset": registered.place, "owner": owner}
+    is_free = Attr("team").not_exists() | (Attr("owner").eq(owner) & Attr(handover.FORMER).not_exists())
+    try:
+        rows.put(table, row, is_free)
+    except rows.ConditionFailedError as error:
+        if kind != datasets.DATASET or not handover.take_over(table, row, error.row, now):
+            raise RegistrationError(
+                [f"{kind} {registered.physical_id} is registered by {error.row.get('owner')}: choose another name"]
+            ) from error
     return registered
 
 
-def unregister(table: Table, team: str, owner: str, physical_id: str) -> bool:
-    """Delete the row of ``physical_id`` if ``owner`` has it; False where it is another's, or was never made."""
+def unregister(
+    table: Table,
+    mover: handover.Mover,
+    *,
+    team: str,
+    owner: str,
+    resource_type: str,
+    physical_id: str,
+    properties: Mapping[str, Any],
+) -> bool:
+    """Delete the row of a resource if ``owner`` has it; False where it is another's, or was never made.
+
+    A creation that never answered has no id of ours, and may have written its row all the same: then the properties
+    tell which. Only what ``owner`` wrote is ever deleted.
+
+    Raises:
+        RegistrationError: pipelines or datasets still stand on it.
+    """
     row_team, _, place = physical_id.partition("/")
     if row_team != team or not place:
+        row_team, place = str(properties.get("Team")), _place(resource_type, properties)
+    if row_team != team or not place:
         return False
+    row = rows.get(table, {"team": team, "dataset": place})
+    if row is None:
+        return False
+    if handover.FORMER in row and row["owner"] == owner:
+        handover.give_back(table, mover, row)
+        return True
+    if handover.FORMER in row and row[handover.FORMER]["owner"] == owner:
+        handover.complete(table, mover, row)
+        return True
+    if row["owner"] != owner:
+        return False
+    require_unused(table, row)
     try:
-        table.delete_item(Key={"team": row_team, "dataset": place}, ConditionExpression=Attr("owner").eq(owner))
+        table.delete_item(Key={"team": team, "dataset": place}, ConditionExpression=Attr("owner").eq(owner))
     except table.meta.client.exceptions.ConditionalCheckFailedException:
         return False
     return True
+
+
+def require_unused(table: Table, row: Mapping[str, Any]) -> None:
+    """Refuse to remove a pipeline with datasets, or a team with pipelines or datasets.
+
+    Raises:
+        RegistrationError: naming them, and what to do.
+    """
+    kind, team = row.get("kind"), str(row["team"])
+    if kind not in (datasets.PIPELINE, datasets.TEAM):
+        return
+    found = [datasets.of_row(one) for one in rows.query(table, KeyConditionExpression=Key("team").eq(team))]
+    users = [
+        f"dataset {one.dataset}"
+        for one in found
+        if isinstance(one, datasets.Dataset) and (kind == datasets.TEAM or one.pipeline == row["pipeline"])
+    ]
+    if kind == datasets.TEAM:
+        users += [f"pipeline {one.pipeline}" for one in found if isinstance(one, datasets.Pipeline)]
+    if not users:
+        return
+    what = f"pipeline {row['pipeline']} of team {team}" if kind == datasets.PIPELINE else f"team {team}"
+    named = ", ".join(users[:MOST_NAMED])
+    more = f" and {len(users) - MOST_NAMED} more" if len(users) > MOST_NAMED else ""
+    raise RegistrationError([f"{what} is in use by {named}{more}: remove their stacks first, then this one again"])
+
+
+def _place(resource_type: str, properties: Mapping[str, Any]) -> str:
+    """The sort key of a resource's row; empty where it names none."""
+    if resource_type == TEAM_TYPE:
+        return datasets.TEAM_KEY
+    if resource_type == PIPELINE_TYPE:
+        return datasets.pipeline_key(str(properties.get("Pipeline")))
+    return str(properties.get("Dataset", ""))
 
 
 def check_assets(s3: S3Client, dataset: registration.Dataset) -> None:
@@ -91,12 +174,14 @@ def check_assets(s3: S3Client, dataset: registration.Dataset) -> None:
         RegistrationError: with every finding, the file's name first.
     """
     findings: list[str] = []
-    for name in (dataset.transform_sql, dataset.heavy_transform, dataset.rules):
+    for name in (dataset.light_transform, dataset.heavy_transform, dataset.rules):
         if name is None:
             continue
         try:
             text = _text(s3, dataset.asset_bucket_name, f"{dataset.asset_prefix}{name}")
-            if name == dataset.transform_sql:
+            if name == dataset.light_transform and dataset.is_python:
+                python_text.check(text)
+            elif name == dataset.light_transform:
                 sql_text.check(text, [(column.name, column.type) for column in dataset.columns])
             elif name == dataset.rules:
                 rules_text.check(text)

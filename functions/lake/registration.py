@@ -111,6 +111,7 @@ FileName = Annotated[str, _matching(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", FILE_RULE)]
 OptionalFileName = Annotated[FileName | None, BeforeValidator(_none_when_empty)]
 GlueName = Annotated[str, _matching(r"[a-z0-9_]{1,255}", "lower-case letters, digits and underscores (Athena's rule)")]
 QueueUrl = Annotated[str, _matching(r"https?://\S+/\d{12}/\S+", "the URL of an SQS queue")]
+FunctionArn = Annotated[str, _matching(r"arn:[\w-]+:lambda:[\w-]+:\d{12}:function:\S+", "the ARN of a function")]
 ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=255, strip_whitespace=True)]
 
 
@@ -123,7 +124,8 @@ class _Properties(BaseModel):
 class Format(_Properties):
     """How a raw file is read; the light transform holds the meaning (``lake.file_schema``)."""
 
-    type: Literal["csv", "parquet"] = "csv"
+    type: Literal["csv", "json", "parquet"] = "csv"
+    encoding: Literal["utf-8", "utf-16", "latin-1", "windows-1252"] = "utf-8"
     separator: Annotated[str, StringConstraints(min_length=1, max_length=1)] = ","
     quote: Annotated[str, StringConstraints(max_length=1)] = '"'
     header: bool = True
@@ -161,7 +163,8 @@ class Dataset(_Properties):
     max_object_mib: Annotated[int, Field(alias="MaxObjectMiB", ge=1, le=10_240)] = 2048
     asset_bucket_name: Annotated[str, _matching(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "a bucket's name")]
     asset_prefix: Annotated[str, _matching(r"(?!/)(\S+/)+", "a prefix that ends in / and does not begin with it")]
-    transform_sql: OptionalFileName = None
+    light_transform: OptionalFileName = None
+    transform_function_arn: FunctionArn | None = None
     heavy_transform: OptionalFileName = None
     rules: OptionalFileName = None
     on_quality_failure: Literal["block", "warn"] = "block"
@@ -169,20 +172,42 @@ class Dataset(_Properties):
     max_items: Annotated[int, Field(ge=1, le=10_000)] = 1000
     max_wait_minutes: Annotated[int, Field(ge=1, le=14_400)] = 60
     partition_by: Annotated[list[GlueName], BeforeValidator(_names_from_text)] = []
-    publish: Literal["partition"] = "partition"
+    publish: Literal["partition", "crawler"] = "partition"
+    crawler_name: Annotated[str | None, StringConstraints(min_length=1, max_length=255)] = None
     on_change: Literal["keep"] = "keep"
+    freshness_hours: Annotated[int, Field(ge=0, le=8760)] = 0
     table_name: GlueName
     database_name: GlueName
     queue_url: QueueUrl
+
+    @property
+    def is_python(self) -> bool:
+        """Whether the light transform is the dataset's own Python, in a function of its own."""
+        return self.light_transform is not None and self.light_transform.endswith(".py")
+
+    def _name_in_source(self, column: Column) -> str:
+        """What a column is called once it is read: a path becomes one word."""
+        return column.name.replace(".", "_")
 
     @model_validator(mode="after")
     def _fields_agree(self) -> Self:
         if self.min_items > self.max_items:
             raise ValueError(f"MinItems: given {self.min_items}; must be at most MaxItems, which is {self.max_items}")
-        if self.heavy_transform and not self.heavy_transform.endswith((".py", ".sql")):
-            raise ValueError(f"HeavyTransform: given {self.heavy_transform!r}; must end in .py or .sql")
+        for field, file in (("LightTransform", self.light_transform), ("HeavyTransform", self.heavy_transform)):
+            if file and not file.endswith((".py", ".sql")):
+                raise ValueError(f"{field}: given {file!r}; must end in .py or .sql")
+        if self.is_python != (self.transform_function_arn is not None):
+            raise ValueError("TransformFunctionArn: must be given for a LightTransform in Python, and only for one")
+        if self.is_python and not self.columns:
+            raise ValueError("Columns: none given; must name what the LightTransform in Python returns")
+        if (self.publish == "crawler") != (self.crawler_name is not None):
+            raise ValueError("CrawlerName: must be given with Publish crawler, and only then")
+        if self.publish == "crawler" and self.table_name != self.dataset:
+            raise ValueError(
+                f"TableName: given {self.table_name!r}; must be {self.dataset!r}: a crawler names it after the folder"
+            )
         for field, listed in (
-            ("Columns", [column.name.casefold() for column in self.columns]),
+            ("Columns", [self._name_in_source(column).casefold() for column in self.columns]),
             ("PartitionBy", self.partition_by),
         ):
             twice = sorted({name for name in listed if listed.count(name) > 1})
@@ -201,7 +226,13 @@ class Pipeline(_Properties):
     queue_url: QueueUrl
 
 
-Model = TypeVar("Model", Dataset, Pipeline)
+class Team(_Properties):
+    """Properties of ``Custom::TarnTeam``."""
+
+    team: Name
+
+
+Model = TypeVar("Model", Dataset, Pipeline, Team)
 
 
 def read(model: type[Model], properties: Mapping[str, Any]) -> Model:
@@ -217,7 +248,7 @@ def read(model: type[Model], properties: Mapping[str, Any]) -> Model:
         raise RegistrationError([_line(model, one) for one in error.errors()]) from error
 
 
-def row(registration: Dataset | Pipeline) -> dict[str, Any]:
+def row(registration: Dataset | Pipeline | Team) -> dict[str, Any]:
     """A registration as its row holds it, without what is not given."""
     return registration.model_dump(exclude_none=True)
 

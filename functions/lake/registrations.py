@@ -20,6 +20,15 @@ class NotRegisteredError(Exception):
     """The dataset has no registration: its stack is being made or deleted, and its objects wait in their queue."""
 
 
+def light_transform(registration: Mapping[str, Any]) -> str | None:
+    """The file of the dataset's light transform, ``.sql`` or ``.py``; None where the rows are taken as they are.
+
+    Rows that an earlier version has written call it ``transform_sql``.
+    """
+    named = registration.get("light_transform") or registration.get("transform_sql")
+    return str(named) if named else None
+
+
 class Registrations:
     """Registration rows, remembered for as long as the function's instance lives."""
 

@@ -16,6 +16,10 @@ SCHEMA = 1
 """Version of every row, message and manifest, so that a deployment may meet work in flight."""
 
 
+class UnknownSchemaError(Exception):
+    """A row was written by a later version of Tarn than this one, which must not guess what it means."""
+
+
 class ConditionFailedError(Exception):
     """The row did not meet the condition of a write; ``row`` is what stands there (empty when nothing does)."""
 
@@ -69,16 +73,39 @@ def update(
 
 
 def get(table: Table, key: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The row under ``key``, read consistently; None where there is none."""
+    """The row under ``key``, read consistently; None where there is none.
+
+    Raises:
+        UnknownSchemaError: it is of a later version: what asked for it is tried again, and is not lost.
+    """
     row = table.get_item(Key=dict(key), ConsistentRead=True).get("Item")
-    return None if row is None else dict(row)
+    return None if row is None else readable(row)
+
+
+def readable(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row, if it is of this version or an earlier one (or a projection without its version).
+
+    Raises:
+        UnknownSchemaError: it is of a later one.
+    """
+    if int(row.get("schema", SCHEMA)) > SCHEMA:
+        key = {name: row[name] for name in ("team", "dataset", "owner", "batch_id", "id") if name in row}
+        raise UnknownSchemaError(
+            f"the row of {key} has schema {row['schema']}, and this version reads up to {SCHEMA}: "
+            "deploy the version of Tarn that wrote it, or a later one"
+        )
+    return dict(row)
 
 
 def query(table: Table, **arguments: Any) -> Iterator[dict[str, Any]]:
-    """Every row that a query finds, page by page; ``arguments`` as DynamoDB's Query takes them."""
+    """Every row that a query finds, page by page; ``arguments`` as DynamoDB's Query takes them.
+
+    Raises:
+        UnknownSchemaError: one is of a later version.
+    """
     while True:
         page = table.query(**arguments)
-        yield from (dict(row) for row in page["Items"])
+        yield from map(readable, page["Items"])
         if "LastEvaluatedKey" not in page:
             return
         arguments["ExclusiveStartKey"] = page["LastEvaluatedKey"]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import duckdb
 
-from lake.file_schema import kind_of
+from lake.file_schema import kind_of, source_name
 
 UNWRITABLE = ("HUGEINT", "UHUGEINT")
 """Parquet has no such integers: DuckDB would write a DOUBLE."""
@@ -17,7 +17,7 @@ class SqlTextError(ValueError):
 
 
 def check(sql: str, columns: Iterable[tuple[str, str]]) -> None:
-    """Bind ``sql`` against ``source`` with these columns (name, declared type); without columns only parse it.
+    """Bind ``sql`` against ``source`` with these columns (name or path, declared type); without columns only parse it.
 
     Nothing runs over data, and the SQL reaches no file and no network.
 
@@ -43,7 +43,7 @@ def check(sql: str, columns: Iterable[tuple[str, str]]) -> None:
                 raise SqlTextError(f"must be a single SELECT; it holds {kinds}")
             if not declared:
                 return
-            names = ", ".join(f"{_quoted(name)} {kind_of(kind).name}" for name, kind in declared)
+            names = ", ".join(f"{_quoted(source_name(name))} {kind_of(kind).name}" for name, kind in declared)
             duck.execute(f"CREATE TEMP TABLE source ({names})")
             duck.execute(f"CREATE TEMP VIEW result AS {sql}")
             for name, kind, *_ in duck.execute("DESCRIBE result").fetchall():

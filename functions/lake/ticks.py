@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from boto3.dynamodb.conditions import Key
 from botocore.exceptions import ClientError
 
-from lake import batches, rows, waiting
+from lake import batches, freshness, rows, waiting
 from lake.waiting import Due
 
 if TYPE_CHECKING:
@@ -32,11 +32,15 @@ class Clients:
 
 @dataclass
 class Report:
-    """What a tick found: each due dataset with its reason, and each one that could not be looked at."""
+    """What a tick found: each due dataset with its reason, and each one that could not be looked at.
+
+    ``hours_since_published`` has the datasets whose freshness is watched.
+    """
 
     datasets: int = 0
     due: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    hours_since_published: dict[str, float] = field(default_factory=dict)
 
 
 def tick(clients: Clients, team: str, pipeline: str, run_function: str, now: datetime) -> Report:
@@ -52,9 +56,13 @@ def tick(clients: Clients, team: str, pipeline: str, run_function: str, now: dat
         if row.get("kind") != "dataset" or row.get("pipeline") != pipeline:
             continue
         dataset = str(row["dataset"])
+        tick_row = ticks.get(waiting.tick_key(team, dataset)["dataset"], {})
         report.datasets += 1
         try:
-            why = _look(clients, row, ticks.get(waiting.tick_key(team, dataset)["dataset"], {}), now)
+            hours = freshness.hours(clients.datasets, row, tick_row, now)
+            if hours is not None:
+                report.hours_since_published[dataset] = hours
+            why = _look(clients, row, tick_row, now)
             if why is not None:
                 _invoke(clients.functions, run_function, team, dataset, why)
                 report.due[dataset] = why.value

@@ -90,13 +90,19 @@ def set_since(table: Table, team: str, dataset: str, moment: datetime) -> None:
     A run that drained the queue says so too: in a dataset with a steady trickle no tick ever sees an empty queue,
     and the wait of the first object would make every later batch due at once.
     """
-    rows.update(table, tick_key(team, dataset), {"kind": "tick", "waiting_since": clock.stamp(moment)})
+    values = {"kind": "tick", "schema": rows.SCHEMA, "waiting_since": clock.stamp(moment)}
+    rows.update(table, tick_key(team, dataset), values)
 
 
 def lease(table: Table, team: str, dataset: str, *, holder: str, now: datetime, length: timedelta) -> bool:
     """Take the lease, so that two runs do not share out one queue; False where another run has it."""
     free = Attr("lease_until").not_exists() | Attr("lease_until").lt(clock.stamp(now)) | Attr("lease_holder").eq(holder)
-    values = {"kind": "tick", "lease_until": clock.stamp(now + length), "lease_holder": holder}
+    values = {
+        "kind": "tick",
+        "schema": rows.SCHEMA,
+        "lease_until": clock.stamp(now + length),
+        "lease_holder": holder,
+    }
     try:
         rows.update(table, tick_key(team, dataset), values, condition=free)
     except rows.ConditionFailedError:

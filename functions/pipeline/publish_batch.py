@@ -1,7 +1,8 @@
 """publish_batch: makes what was audited what is read.
 
 Woken by the stage_to_analytics machine. Changes the dataset's published prefix, its table and its partitions.
-Gives the numbers of files, bytes and partitions that stand published. Run again, it goes on where it stopped.
+Gives the numbers of files, bytes and partitions that stand published, and for a crawled dataset which crawler has to
+run now, and since when the files stand. Run again, it goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -43,10 +44,14 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     """
     run = Run.parse(event["run"])
     receipt = publishing.publish(clients, run, event["transform"]["run_id"], clock.now())
-    answer = {
+    answer: dict[str, Any] = {
         "files": len(receipt.files),
         "bytes": sum(size for _, size in receipt.files),
         "partitions": len(receipt.partitions),
     }
+    if receipt.crawler_name and receipt.partitions:  # a crawl for no file would cost ten minutes' price
+        # In whole seconds, rounded down: the crawl's own time may have no more.
+        copied_at = clock.stamp(clock.now().replace(microsecond=0))
+        answer |= {"crawler_name": receipt.crawler_name, "copied_at": copied_at}
     logger.info("batch published", extra={"batch_id": run.batch_id, "attempt": run.attempt, **answer})
     return answer

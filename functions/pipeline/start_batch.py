@@ -1,10 +1,10 @@
 """Make batches of a dataset's staged objects, and start each one's execution of stage_to_analytics.
 
-Woken by the pipeline's rule: looks at each dataset of the pipeline and invokes itself asynchronously for each one
-that is due. Woken with ``{"team", "dataset"}`` (by itself, or by record_outcomes when a full batch waits): one run
-for that dataset; with ``"claim": false`` it only takes on what earlier runs left. Changes batch rows, the
-``batch_id`` of staged objects, tick rows and the dataset's queue; writes manifests; starts executions. Returns what
-it did.
+Woken by the pipeline's rule: looks at each dataset of the pipeline, invokes itself asynchronously for each one that
+is due, and sends how long ago each one published whose freshness is watched. Woken with ``{"team", "dataset"}`` (by
+itself, or by record_outcomes when a full batch waits): one run for that dataset; with ``"claim": false`` it only takes
+on what earlier runs left. Changes batch rows, the ``batch_id`` of staged objects, tick rows and the dataset's queue;
+writes manifests; starts executions. Returns what it did.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 
-from lake import claim, clock, settings, ticks
+from lake import claim, clock, metrics, settings, ticks
 from lake.executions import Machine
 from lake.observability import logger
 
@@ -34,6 +34,7 @@ class Settings:
     analytics_bucket_name: str
     asset_bucket_name: str
     state_machine_arn: str
+    environment_name: str
     team_name: str
     pipeline_name: str
     function_timeout_seconds: int
@@ -90,6 +91,7 @@ def _run(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 def _tick(context: LambdaContext) -> dict[str, Any]:
     report = ticks.tick(TICK_CLIENTS, SETTINGS.team_name, SETTINGS.pipeline_name, context.function_name, clock.now())
+    metrics.of_freshness(SETTINGS.environment_name, SETTINGS.team_name, report.hours_since_published)
     answer = asdict(report)
     logger.info("tick", extra={"team": SETTINGS.team_name, "pipeline": SETTINGS.pipeline_name, **answer})
     if report.failed:

@@ -1,9 +1,12 @@
 """Light transform of a group of raw objects of one dataset.
 
 Woken by the Express machine with ``{"team", "dataset", "items"}``. Writes stage objects under their immutable keys,
-and nothing else. Returns ``{"results": [{"id", "outcome", "reason", "size", "etag", "version_id", "rows"}]}``; a
-dataset's own function in its place returns the same. An object's fault is its outcome; what concerns the whole
-group (no registration, no SQL) is raised, and the whole group comes back.
+and nothing else. Returns ``{"results": [{"id", "outcome", "reason", "size", "etag", "version_id", "rows"}]}``. An
+object's fault is its outcome; what concerns the whole group (no registration, no transform) is raised, and the whole
+group comes back.
+
+It is deployed once for all datasets of a pipeline whose transform is SQL (raw_to_stage.yaml), and once for each dataset
+whose transform is Python (light_function.yaml), with a role that reaches this dataset alone.
 """
 
 from __future__ import annotations
@@ -26,12 +29,19 @@ if TYPE_CHECKING:
 
 KEPT_SECONDS = 15
 """What a run keeps of its time to upload the last object and to answer."""
+KEPT_MIB = 384
+"""What this process keeps of the function's memory while a dataset's Python runs beside it."""
+
+
+class WrongFunctionError(Exception):
+    """The group is another function's: a dataset's Python runs in its own, whose role reaches nothing else."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Set by pipeline/raw_to_stage.yaml."""
+    """Set by pipeline/raw_to_stage.yaml and pipeline/light_function.yaml; ``dataset_name`` is empty in the first."""
 
+    dataset_name: str
     datasets_table_name: str
     raw_bucket_name: str
     stage_bucket_name: str
@@ -43,7 +53,7 @@ class Settings:
 SETTINGS = settings.read(Settings)
 S3 = boto3.client("s3")
 DATASETS = Registrations(boto3.resource("dynamodb").Table(SETTINGS.datasets_table_name))
-SQL_TEXTS = object_transform.SqlTexts(S3)
+TEXTS = object_transform.TransformTexts(S3)
 
 
 @logger.inject_lambda_context
@@ -56,8 +66,11 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         stage_bucket=SETTINGS.stage_bucket_name,
         folder=object_transform.working_folder(Path(tempfile.gettempdir())),
         limits=Limits(SETTINGS.duckdb_memory_mib, SETTINGS.duckdb_spill_mib, SETTINGS.duckdb_threads, seconds=0),
+        python_mib=int(context.memory_limit_in_mb) - KEPT_MIB,
     )
-    made = object_transform.recipe(registration, SQL_TEXTS.of(registration))
+    made = object_transform.recipe(registration, *TEXTS.of(registration))
+    if SETTINGS.dataset_name != (dataset if made.is_python else ""):
+        raise WrongFunctionError(f"dataset {dataset}: {made.name} does not run in {context.function_name}")
     items = [Item.of(one) for one in event["items"]]
 
     def seconds_left() -> float:

@@ -1,19 +1,20 @@
 """register_resource: a team's registrar, which writes the rows of its datasets and pipelines.
 
-Woken by CloudFormation for ``Custom::TarnDataset`` and ``Custom::TarnPipeline``. Changes one row of the datasets
-table, which belongs to StackId/LogicalId. Answers CloudFormation on every path, and returns what it answered.
+Woken by CloudFormation for ``Custom::TarnDataset``, ``Custom::TarnPipeline`` and ``Custom::TarnTeam``. Changes one row
+of the datasets table, which belongs to StackId/LogicalId; what others stand on is not deleted. Answers CloudFormation
+on every path, and returns what it answered.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import boto3
 
-from lake import custom_resource, registrar, settings
+from lake import clock, custom_resource, handover, registrar, settings
 from lake.observability import logger
-from lake.registration import RegistrationError
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -30,36 +31,36 @@ class Settings:
 SETTINGS = settings.read(Settings)
 DATASETS = boto3.resource("dynamodb").Table(SETTINGS.datasets_table_name)
 S3 = boto3.client("s3")
+MOVER = handover.Mover(boto3.client("sqs"))
 
 
 @logger.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, str]:
     """Create, update or delete one registration."""
-    known_id = event.get("PhysicalResourceId", custom_resource.NEVER_MADE)
-    told = {"request": event["RequestType"], "type": event["ResourceType"], "logical_id": event["LogicalResourceId"]}
-    try:
-        physical_id = _apply(event, known_id)
-    except RegistrationError as error:
-        logger.warning("refused", extra={**told, "reason": error.whole})
-        return custom_resource.answer(event, "FAILED", known_id, str(error))
-    except Exception as error:  # noqa: BLE001 - unanswered, CloudFormation would hang until its time is over
-        logger.exception("failed", extra=told)
-        return custom_resource.answer(event, "FAILED", known_id, f"{type(error).__name__}: {error}")
-    logger.info("registered", extra={**told, "physical_id": physical_id})
-    return custom_resource.answer(event, "SUCCESS", physical_id)
+    return custom_resource.serve(event, _apply)
 
 
-def _apply(event: dict[str, Any], known_id: str) -> str:
+def _apply(event: Mapping[str, Any], known_id: str) -> str:
     owner = f"{event['StackId']}/{event['LogicalResourceId']}"
+    resource_type, properties = event["ResourceType"], event["ResourceProperties"]
     if event["RequestType"] == "Delete":
-        registrar.unregister(DATASETS, SETTINGS.team_name, owner, known_id)
+        registrar.unregister(
+            DATASETS,
+            MOVER,
+            team=SETTINGS.team_name,
+            owner=owner,
+            resource_type=resource_type,
+            physical_id=known_id,
+            properties=properties,
+        )
         return known_id
     registered = registrar.register(
         DATASETS,
         S3,
         team=SETTINGS.team_name,
         owner=owner,
-        resource_type=event["ResourceType"],
-        properties=event["ResourceProperties"],
+        resource_type=resource_type,
+        properties=properties,
+        now=clock.now(),
     )
     return registered.physical_id
