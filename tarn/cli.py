@@ -9,19 +9,23 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 
-from tarn import deployment, jars, layers, screen
+from tarn import deployment, jars, layers, preconditions, removal, screen, templates, watching
 from tarn.contract import ContractError
 from tarn.lake import Lake, QueryError
+from tarn.logs import Reader
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+new = typer.Typer(no_args_is_help=True, help="Begin something of your own.")
+app.add_typer(new, name="new")
 console = Console()
 errors = Console(stderr=True)
 
@@ -35,6 +39,16 @@ State = Annotated[Path, typer.Option("--state", help="The folder that holds a lo
 Quality = Annotated[
     str, typer.Option("--quality", help="on, or off to run without Deequ (published data is then not judged).")
 ]
+Datasets = Annotated[Path, typer.Option("--datasets", help="The folder of the datasets.")]
+DATASETS = templates.ROOT / "datasets"
+EXPECTED = (
+    ContractError,
+    QueryError,
+    deployment.DeploymentError,
+    preconditions.PreconditionError,
+    jars.JarError,
+    removal.RemovalError,
+)
 LOCAL_STATE = Path(".tarn/local")
 DEMO_STATE = Path(".tarn/demo")
 
@@ -44,7 +58,7 @@ def clear_errors() -> Iterator[None]:
     """Turn what can be expected to go wrong into one message and exit status 1; a bug keeps its stack trace."""
     try:
         yield
-    except (ContractError, QueryError, deployment.DeploymentError, jars.JarError) as error:
+    except EXPECTED as error:
         _fail(str(error))
     except BotoCoreError as error:
         remedy = 'For a lake on this machine: eval "$(tarn env)"; for an account: AWS_PROFILE and AWS_DEFAULT_REGION'
@@ -67,17 +81,96 @@ def deploy(
     parameter: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="Wins over samconfig.toml; may be repeated.")
     ] = None,
+    allow_dirty: Annotated[
+        bool, typer.Option("--allow-dirty", help="Deploy prod from a tree that no commit has.")
+    ] = False,
 ) -> None:
     """Deploy the lake of an environment by sam deploy: asset bucket, assets, then the root template or one layer."""
-    if wrong := [one for one in parameter or () if "=" not in one]:
-        _fail(f"--parameter {wrong[0]!r} is not NAME=VALUE")
-    overrides = dict(one.split("=", 1) for one in parameter or ())
+    overrides = _overrides(parameter)
     with clear_errors():
         if layer is None:
-            deployment.deploy(environment, quality=_is_on(quality), overrides=overrides, say=console.out)
+            deployment.deploy(
+                environment, quality=_is_on(quality), overrides=overrides, allow_dirty=allow_dirty, say=console.out
+            )
         else:
             names = {"team": team, "pipeline": pipeline, "dataset": dataset}
-            layers.deploy(environment, layer, names, quality=_is_on(quality), overrides=overrides, say=console.out)
+            layers.deploy(
+                *(environment, layer, names),
+                quality=_is_on(quality),
+                overrides=overrides,
+                allow_dirty=allow_dirty,
+                say=console.out,
+            )
+
+
+@app.command()
+def remove(
+    *,
+    environment: Environment = "local",
+    layer: Annotated[
+        str | None, typer.Option(help="One layer: foundations, team, pipeline, dataset. Without it, the whole lake.")
+    ] = None,
+    team: Annotated[str | None, typer.Option(help="Of the layer.")] = None,
+    pipeline: Annotated[str | None, typer.Option(help="Of the layer.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Of the layer.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete a stack, unless something stands on it or is under way in it; data and keys stay."""
+    with clear_errors():
+        found = removal.find(environment, layer, {"team": team, "pipeline": pipeline, "dataset": dataset})
+        if not yes:
+            typer.confirm(f"Delete the stack {found.stack}?", abort=True)
+        left = removal.remove(found, say=console.out)
+    console.out(f"{found.stack} is removed. " + ("Left behind:" if left else "Nothing is left behind."))
+    for one in left:
+        console.out(f"  {one}")
+
+
+@app.command()
+def diff(
+    environment: Annotated[str, typer.Argument(metavar="ENV", help="The lake's environment: local, dev, test, prod.")],
+    *,
+    quality: Quality = "on",
+    layer: Annotated[str | None, typer.Option(help="One layer; without it, the whole lake.")] = None,
+    team: Annotated[str | None, typer.Option(help="Of the layer.")] = None,
+    pipeline: Annotated[str | None, typer.Option(help="Of the layer.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Of the layer.")] = None,
+    parameter: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Wins over samconfig.toml; may be repeated.")
+    ] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="For the person who approves.")] = False,
+) -> None:
+    """Say what a deployment would change in the lake that stands: what loses data first. Changes nothing."""
+    overrides = _overrides(parameter)
+    with clear_errors():
+        if layer is None:
+            found = deployment.diff(environment, quality=_is_on(quality), overrides=overrides, say=errors.out)
+        else:
+            names = {"team": team, "pipeline": pipeline, "dataset": dataset}
+            found = layers.diff(
+                *(environment, layer, names), quality=_is_on(quality), overrides=overrides, say=errors.out
+            )
+    console.out(found.markdown() if markdown else found.text())
+
+
+@app.command()
+def bootstrap(
+    *,
+    part: Annotated[str, typer.Argument(help="pipeline, target, github or drift.")] = "pipeline",
+    environment: Annotated[
+        str, typer.Option("--environment", "-e", help="Of the pipeline: the last one that a push reaches.")
+    ],
+    source: Annotated[str | None, typer.Option(help="Of the pipeline: codecommit or connection.")] = None,
+    team: Annotated[str | None, typer.Option(help="Whose delivery; without it, that of the whole lake.")] = None,
+    parameter: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Of the part's template; may be repeated.")
+    ] = None,
+) -> None:
+    """Make the delivery pipeline, its roles in another account, GitHub's role, or the watch for drift (cicd/)."""
+    from tarn.bootstrap import bootstrap as make
+
+    with clear_errors():
+        make(part, environment, source=source, team=team, overrides=_overrides(parameter), say=console.out)
 
 
 @app.command()
@@ -85,7 +178,8 @@ def package(environment: Environment = "local", quality: Quality = "on") -> None
     """Upload the assets, and print the parameters by which the root template finds them."""
     with clear_errors():
         prepared = deployment.prepare(environment, quality=_is_on(quality), say=errors.out)
-        console.out("\n".join(f"{name}={value}" for name, value in prepared.parameters.items()))
+        parameters = {**deployment.configured(environment), **prepared.parameters}
+        console.out("\n".join(f"{name}={value}" for name, value in parameters.items()))
 
 
 @app.command()
@@ -95,9 +189,7 @@ def put(
     environment: Environment = "local",
 ) -> None:
     """Land files in the raw zone of a dataset."""
-    team, _, name = dataset.partition("/")
-    if not team or not name or "/" in name:
-        _fail(f"{dataset!r} is not TEAM/DATASET, such as air/flights")
+    team, name = _team_and_dataset(dataset)
     with clear_errors():
         lake = Lake(environment)
         for file in files:
@@ -111,14 +203,43 @@ def status(
         bool, typer.Option("--exact", help="Count objects by state: reads the whole object catalog.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Again every two seconds, until Ctrl-C.")] = False,
 ) -> None:
-    """Show batches, queues, and what needs a person."""
+    """Show batches, queues, stale datasets, and what needs a person."""
+    if watch:
+        with clear_errors():
+            watching.status(console, lambda: Lake(environment).status(exact=exact))
+        return
     with clear_errors():
         found = Lake(environment).status(exact=exact)
     if as_json:
         console.out(json.dumps(vars(found), default=_plain, indent=2))
     else:
         screen.show_status(console, found)
+
+
+@app.command()
+def logs(
+    dataset: Annotated[str, typer.Argument(metavar="TEAM/DATASET")],
+    *,
+    environment: Environment = "local",
+    batch: Annotated[str | None, typer.Option(metavar="ID", help="Only what concerns this batch.")] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="1h", help="How far back: 90s, 15m, 1h, 2d; or from the batch's begin.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on with what comes, until Ctrl-C.")] = False,
+) -> None:
+    """Show what functions, machines and jobs wrote about a dataset, in its order."""
+    team, name = _team_and_dataset(dataset)
+    now = datetime.now().astimezone()
+    with clear_errors():
+        lake = Lake(environment)
+        reader = Reader(lake, lake.contract.address(team, name), batch)
+        try:
+            begin = watching.moment(since, now) if since else reader.begin(now)
+        except ValueError as error:
+            _fail(f"--since {error}")
+        watching.lines(console, reader.follow(begin) if follow else reader.lines(begin))
 
 
 @app.command()
@@ -132,6 +253,47 @@ def query(
     """Ask Athena about published tables."""
     with clear_errors():
         console.print(screen.answer_table(Lake(environment).query(sql, team)))
+
+
+@new.command(name="dataset")
+def new_dataset(
+    name: Annotated[str, typer.Argument(metavar="TEAM/NAME")],
+    sample: Annotated[Path, typer.Option("--from", metavar="FILE", help="One of its files: CSV, JSON or Parquet.")],
+    *,
+    pipeline: Annotated[str, typer.Option(help="The team's pipeline that it goes through.")] = "main",
+    python: Annotated[bool, typer.Option("--python", help="Begin with light.py instead of light.sql.")] = False,
+    quality: Quality = "on",
+    datasets: Datasets = DATASETS,
+) -> None:
+    """Make a dataset's folder from a sample: registration, transform, rules that Deequ suggests, and a test."""
+    from tarn import check_report
+    from tarn import new_dataset as making
+
+    with clear_errors(), _dataset_errors(), console.status("reading") as progress:
+        found = list(jars.fetch().values()) if _is_on(quality) else None
+        created = making.create(
+            name, sample, pipeline=pipeline, python=python, jars=found, datasets=datasets, say=progress.update
+        )
+    check_report.show_created(console, name, created)
+
+
+@app.command()
+def check(
+    name: Annotated[str, typer.Argument(metavar="TEAM/NAME")],
+    files: Annotated[list[Path] | None, typer.Argument(metavar="[FILE...]")] = None,
+    *,
+    spark: Annotated[
+        bool, typer.Option("--spark/--no-spark", help="Whether Spark transforms and Deequ judges, too.")
+    ] = True,
+    quality: Quality = "on",
+    datasets: Datasets = DATASETS,
+) -> None:
+    """Run a dataset's transforms and rules on its samples, here and now: nothing is deployed."""
+    from tarn import check_run
+
+    with _dataset_errors():
+        passed = check_run.run(console, name, files or [], with_spark=spark, quality=_is_on(quality), datasets=datasets)
+    raise typer.Exit(0 if passed else 1)
 
 
 @app.command()
@@ -194,13 +356,43 @@ def _local_errors() -> Iterator[None]:
         _fail(str(error))
 
 
+def _team_and_dataset(given: str) -> tuple[str, str]:
+    team, _, name = given.partition("/")
+    if not team or not name or "/" in name:
+        _fail(f"{given!r} is not TEAM/DATASET, such as air/flights")
+    return team, name
+
+
+@contextmanager
+def _dataset_errors() -> Iterator[None]:
+    from lake.registration import RegistrationError
+    from tarn.check import CheckError
+    from tarn.new_dataset import NewDatasetError
+    from tarn.registered import FolderError
+    from tarn.sample import SampleError
+    from tarn.spark import SparkError
+
+    try:
+        yield
+    except RegistrationError as error:
+        _fail(error.whole)
+    except (CheckError, NewDatasetError, FolderError, SampleError, SparkError) as error:
+        _fail(str(error))
+
+
+def _overrides(parameter: list[str] | None) -> dict[str, str]:
+    if wrong := [one for one in parameter or () if "=" not in one]:
+        _fail(f"--parameter {wrong[0]!r} is not NAME=VALUE")
+    return dict(one.split("=", 1) for one in parameter or ())
+
+
 def _is_on(quality: str) -> bool:
     if quality not in ("on", "off"):
         _fail(f"--quality is {quality!r}: it can be on or off")
     return quality == "on"
 
 
-def _fail(message: str) -> None:
+def _fail(message: str) -> NoReturn:
     errors.print(f"tarn: {message}", style="red", soft_wrap=True, markup=False, highlight=False)
     raise typer.Exit(1)
 

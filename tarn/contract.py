@@ -61,6 +61,10 @@ class Contract:
         """A value of a dataset, such as ``queue/url``."""
         return self._value(f"dataset/{address.team}/{address.pipeline}/{address.dataset}/{thing}")
 
+    def value(self, parameter: str) -> str:
+        """The value of a parameter by its whole name, such as ``/tarn/dev/team/air/key/arn``."""
+        return self._value(parameter.removeprefix(self._root))
+
     def teams(self) -> list[str]:
         """The teams that are deployed, in alphabetical order."""
         return sorted({name.split("/")[1] for name in self._values if name.startswith("team/")})
@@ -81,6 +85,35 @@ class Contract:
             for name, value in sorted(self._values.items())
             if name.endswith(("queue/url", "dead-letters/url"))
         }
+
+    def address(self, team: str, dataset: str) -> DatasetAddress:
+        """Where a team's dataset stands.
+
+        Raises:
+            ContractError: it is not deployed; the message names those that are.
+        """
+        for address in self.datasets():
+            if (address.team, address.dataset) == (team, dataset):
+                return address
+        known = ", ".join(map(str, self.datasets())) or "none"
+        raise ContractError(f"this lake has no dataset {team}/{dataset}: it has {known}")
+
+    def log_groups(self, team: str, pipeline: str) -> dict[str, str]:
+        """The log groups that an object of a pipeline passes, by who writes there: ``transform_objects``."""
+        end = "-log-group/name"
+        return {
+            name.removesuffix(end).rpartition("/")[2].replace("-", "_"): value
+            for name, value in self._values.items()
+            if name.endswith(end) and name.startswith(("foundations/", f"pipeline/{team}/{pipeline}/"))
+        }
+
+    def jobs(self, team: str, pipeline: str) -> dict[str, str]:
+        """The Glue jobs of a pipeline: ``transform_batch`` and, where quality is on, ``judge_batch``."""
+        found = {
+            job.replace("-", "_"): self._values.get(f"pipeline/{team}/{pipeline}/{job}-job/name", "none")
+            for job in ("transform-batch", "judge-batch")
+        }
+        return {job: name for job, name in found.items() if name != "none"}
 
     def _split(self, layer: str) -> list[list[str]]:
         return [name.split("/") for name in self._values if name.startswith(layer)]

@@ -23,7 +23,7 @@ def page() -> str:
         "reads from here what is wired: the resource `XParameter` of a template publishes `X`.\n",
     ]
     for path in templates.paths():
-        if path in templates.STANDALONE.values():
+        if path in templates.STANDALONE.values() or path in templates.datasets():
             continue
         parts += _section(path, templates.load(path))
     return "\n".join(parts)

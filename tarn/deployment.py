@@ -9,8 +9,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import tempfile
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ from typing import Any
 
 import boto3
 
-from tarn import assets, jars, templates
+from tarn import assets, jars, preconditions, previews, safeguards, stack_failures, templates
 from tarn.templates import ROOT
 
 DEPENDENCIES = ROOT / "build" / "dependencies.zip"
@@ -28,7 +30,7 @@ ASSET_PARAMETERS = (ASSET_PREFIX_PARAMETER, "JarKey", "DependenciesKey")
 
 
 class DeploymentError(Exception):
-    """A stack was not deployed; the message is the tool's own last words."""
+    """A stack was not deployed; the message begins with the first resource that failed, and why."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ def deploy(
     *,
     quality: bool = True,
     overrides: Mapping[str, str] | None = None,
+    allow_dirty: bool = False,
     say: Callable[[str], None] = print,
 ) -> None:
     """Deploy the lake of ``environment`` with the session's ordinary configuration.
@@ -51,12 +54,90 @@ def deploy(
     ``overrides`` are parameters of the root that win over ``samconfig.toml``. Nothing to change is a success.
 
     Raises:
-        DeploymentError: a stack failed; CloudFormation has rolled it back.
+        DeploymentError: a stack failed, and CloudFormation has rolled it back; or nothing was changed.
+        PreconditionError: it must not begin.
     """
+    preconditions.check_tree(environment, ROOT, allow_dirty=allow_dirty)
     package = prepare(environment, quality=quality, say=say)
     parameters = {**configured(environment), **package.parameters, **(overrides or {})}
-    say(f"deploying stack tarn-{environment}")
-    sam_deploy(environment, "template.yaml", f"tarn-{environment}", parameters, bucket=package.bucket, say=say)
+    protected, stack = is_protected(parameters), f"tarn-{environment}"
+    deploy_stack(environment, "template.yaml", stack, parameters, bucket=package.bucket, protected=protected, say=say)
+
+
+def diff(
+    environment: str,
+    *,
+    quality: bool = True,
+    overrides: Mapping[str, str] | None = None,
+    say: Callable[[str], None] = print,
+) -> previews.Preview:
+    """What ``deploy`` would change in a lake that stands. Uploads packages, and changes nothing.
+
+    Raises:
+        DeploymentError: there is no such environment, or the deployment would be refused.
+    """
+    stack = f"tarn-{environment}"
+    given = configured(environment)
+    session = boto3.Session()
+    if not previews.stands(session.client("cloudformation"), stack):
+        return previews.Preview(stack, (), is_new=True)
+    package = upload_assets(environment, quality=quality, upload=False, say=say)
+    parameters = complete("template.yaml", {**given, **package.parameters, **(overrides or {})})
+    with tempfile.TemporaryDirectory() as folder:
+        packaged = sam_package("template.yaml", Path(folder) / "packaged.yaml", package.bucket)
+        return preview(previews.Target(stack, packaged, package.bucket, parameters))
+
+
+def deploy_stack(
+    environment: str,
+    template: str,
+    stack: str,
+    parameters: Mapping[str, str],
+    *,
+    bucket: str,
+    protected: bool,
+    say: Callable[[str], None],
+) -> None:
+    """Package a template, say what it would change in a stack that stands, deploy it, and set its safeguards.
+
+    Raises:
+        DeploymentError: it was refused or failed.
+    """
+    parameters = complete(template, parameters)
+    with tempfile.TemporaryDirectory() as folder:
+        packaged = sam_package(template, Path(folder) / "packaged.yaml", bucket)
+        if previews.stands(boto3.client("cloudformation"), stack):
+            say(preview(previews.Target(stack, packaged, bucket, parameters)).text())
+        say(f"deploying stack {stack}")
+        sam_deploy(environment, packaged, stack, parameters, bucket=bucket, say=say)
+    for one in (f"tarn-{environment}-assets", stack):
+        safeguards.set_up(boto3.client("cloudformation"), one, protected=protected, say=say)
+
+
+def complete(template: str, parameters: Mapping[str, str]) -> dict[str, str]:
+    """The parameters with the template's own defaults: of what it is not told, sam keeps the value before.
+
+    A default that a push changes would otherwise reach no stack that stands.
+    """
+    taken = templates.load(Path(template)).get("Parameters", {})
+    return {name: str(one["Default"]) for name, one in taken.items() if "Default" in one} | dict(parameters)
+
+
+def is_protected(parameters: Mapping[str, str]) -> bool:
+    """Whether an environment's stacks get safeguards: as its tables do."""
+    return parameters.get("DeletionProtection", "true") == "true"
+
+
+def preview(target: previews.Target) -> previews.Preview:
+    """What deploying ``target`` would change.
+
+    Raises:
+        DeploymentError: CloudFormation would refuse it.
+    """
+    try:
+        return previews.of(boto3.Session(), target)
+    except previews.PreviewError as error:
+        raise DeploymentError(f"nothing has changed, CloudFormation refuses {target.stack}: {error}") from None
 
 
 def prepare(environment: str, *, quality: bool = True, say: Callable[[str], None] = print) -> Package:
@@ -78,25 +159,29 @@ def deploy_asset_bucket(environment: str, *, say: Callable[[str], None] = print)
     """
     stack = f"tarn-{environment}-assets"
     say(f"deploying stack {stack}")
-    sam_deploy(environment, "foundations/assets.yaml", stack, {"EnvironmentName": environment}, bucket=None, say=say)
+    template = ROOT / "foundations" / "assets.yaml"
+    sam_deploy(environment, template, stack, {"EnvironmentName": environment}, bucket=None, say=say)
 
 
-def upload_assets(environment: str, *, quality: bool = True, say: Callable[[str], None] = print) -> Package:
-    """Upload the assets that the bucket does not have yet.
+def upload_assets(
+    environment: str, *, quality: bool = True, upload: bool = True, say: Callable[[str], None] = print
+) -> Package:
+    """Upload the assets that the bucket does not have yet; without ``upload``, only tell where they would be.
 
     Raises:
         DeploymentError: what the functions depend on has not been built.
         jars.JarError: Deequ's jars cannot be had.
     """
     bucket = boto3.client("ssm").get_parameter(Name=f"/tarn/{environment}/assets/bucket/name")["Parameter"]["Value"]
+    preconditions.check_bucket(boto3.client("s3"), bucket, environment=environment)
     # CloudFormation keeps what an earlier deployment said where this one says nothing.
     taken = root_parameters()
     parameters = {name: "" for name in taken if name.endswith(ASSET_PARAMETERS)}
     parameters |= {"EnvironmentName": environment, "AssetBucketName": bucket}
     found: list[assets.Asset] = []
-    for folder in dataset_folders():
-        prefix, files = assets.of_dataset(folder)
-        parameters[prefix_parameter(folder.name)] = prefix
+    for template in templates.datasets():
+        prefix, files = assets.of_dataset(ROOT / template.parent)
+        parameters[prefix_parameter(template.parent)] = prefix
         found += files
     for parameter, jar in jars.fetch().items() if quality else ():
         asset = assets.of_file(jar)
@@ -108,19 +193,16 @@ def upload_assets(environment: str, *, quality: bool = True, say: Callable[[str]
         asset = assets.of_file(DEPENDENCIES)
         parameters["DependenciesKey"] = asset.key
         found.append(asset)
-    uploaded = assets.upload(boto3.client("s3"), bucket, found)
-    say(f"assets: {len(found)}, of which {uploaded} are new")
+    if upload:
+        uploaded = assets.upload(boto3.client("s3"), bucket, found)
+        say(f"assets: {len(found)}, of which {uploaded} are new")
     return Package(bucket, {name: value for name, value in parameters.items() if name in taken})
 
 
-def dataset_folders() -> list[Path]:
-    """The folders of ``datasets/`` that hold a dataset."""
-    return sorted(path for path in (ROOT / "datasets").iterdir() if any(path.glob("*.sql")))
-
-
-def prefix_parameter(dataset: str) -> str:
-    """The root's parameter that tells where a dataset's assets are: ``FlightsAssetPrefix`` for ``flights``."""
-    return "".join(word.capitalize() for word in dataset.split("_")) + ASSET_PREFIX_PARAMETER
+def prefix_parameter(folder: Path) -> str:
+    """The root's parameter that tells where a dataset's assets are: ``AirFlightsAssetPrefix`` for ``air/flights``."""
+    words = [word for part in folder.parts[-2:] for word in part.split("_")]
+    return "".join(word.capitalize() for word in words) + ASSET_PREFIX_PARAMETER
 
 
 def root_parameters() -> set[str]:
@@ -145,7 +227,7 @@ def configured(environment: str) -> dict[str, str]:
 
 def sam_deploy(
     environment: str,
-    template: str,
+    template: Path,
     stack: str,
     parameters: Mapping[str, str],
     *,
@@ -157,18 +239,24 @@ def sam_deploy(
     Raises:
         DeploymentError: it failed.
     """
-    sam = ROOT / ".venvs" / "sam" / "bin" / "sam"
-    found = str(sam) if sam.exists() else shutil.which("sam")
-    if not found:
-        raise DeploymentError("the SAM CLI is needed: make setup installs it into .venvs/sam, or put sam on PATH")
     command = [
-        *(found, "deploy", "--template-file", str(ROOT / template), "--stack-name", stack),
+        *(_sam(), "deploy", "--template-file", str(template), "--stack-name", stack),
         *("--config-file", str(ROOT / "samconfig.toml"), "--config-env", environment),
         *("--no-confirm-changeset", "--no-fail-on-empty-changeset"),
         *("--capabilities", "CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"),
-        *(("--s3-bucket", bucket, "--s3-prefix", "packages") if bucket else ()),
+        *(("--s3-bucket", bucket, "--s3-prefix", assets.package_prefix()) if bucket else ()),
+        # In the delivery pipeline CloudFormation has a role of its own, which alone may touch what stacks hold.
+        *(("--role-arn", role) if (role := os.environ.get("TARN_CLOUDFORMATION_ROLE_ARN")) else ()),
+        # A team's own delivery may touch what carries its tag; sam takes these instead of samconfig.toml's.
+        *(
+            ("--tags", f"tarn:environment={environment}", f"tarn:team={team}")
+            if (team := parameters.get("TeamName"))
+            else ()
+        ),
         *("--parameter-overrides", *(f'{name}="{value}"' for name, value in parameters.items())),
     ]
+    cloudformation = boto3.client("cloudformation")
+    before = stack_failures.latest_event(cloudformation, stack)
     last: list[str] = []
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         for line in process.stdout or ():
@@ -176,4 +264,40 @@ def sam_deploy(
                 last = [*last, text][-60:]
                 say(text)
     if process.returncode != 0:
-        raise DeploymentError(f"sam deploy of {stack} ended with {process.returncode}:\n" + "\n".join(last))
+        reason = stack_failures.told(cloudformation, stack, before)
+        ended = f"sam deploy of {stack} ended with {process.returncode}:"
+        raise DeploymentError("\n".join([*([reason] if reason else []), ended, *last]))
+
+
+def sam_package(template: str, to: Path, bucket: str) -> Path:
+    """Run the real ``sam package``: upload code and nested templates, and write the template that names them.
+
+    Raises:
+        DeploymentError: it failed.
+    """
+    command = [
+        *(_sam(), "package", "--template-file", str(ROOT / template), "--output-template-file", str(to)),
+        *("--s3-bucket", bucket, "--s3-prefix", assets.package_prefix()),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise DeploymentError(f"sam package of {template} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    # sam writes the address that it talks to, and `sam deploy` takes S3's own alone. They differ on an embedded AWS,
+    # which finds a template by bucket and key whatever the host.
+    if endpoint := os.environ.get("AWS_ENDPOINT_URL"):
+        region = boto3.Session().region_name
+        to.write_text(to.read_text().replace(f"{endpoint}/{bucket}/", f"https://s3.{region}.amazonaws.com/{bucket}/"))
+    return to
+
+
+def _sam() -> str:
+    """The SAM CLI.
+
+    Raises:
+        DeploymentError: it is not installed.
+    """
+    sam = ROOT / ".venvs" / "sam" / "bin" / "sam"
+    found = str(sam) if sam.exists() else shutil.which("sam")
+    if not found:
+        raise DeploymentError("the SAM CLI is needed: make setup installs it into .venvs/sam, or put sam on PATH")
+    return found

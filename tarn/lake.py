@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
 from boto3.dynamodb.conditions import Key
 
-from tarn.contract import Contract, ContractError
+from tarn.contract import Contract, ContractError, DatasetAddress
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.service_resource import Table
@@ -43,6 +44,8 @@ class Status:
     """Messages visible and in flight by queue (approximate, as SQS gives them)."""
     attention: list[dict[str, Any]]
     """Objects that need a person: identity, state, since when, why."""
+    freshness: list[dict[str, Any]] = field(default_factory=list)
+    """Datasets whose freshness is watched: hours since they published, hours that are allowed, whether stale."""
     objects: dict[str, dict[str, int]] = field(default_factory=dict)
     """Objects by dataset and state: only when counted exactly (a scan of the object catalog)."""
 
@@ -72,6 +75,7 @@ class Lake:
             batches=self._batches(),
             queues=self._depths(),
             attention=self._attention(),
+            freshness=self._freshness(datetime.now(UTC)),
             objects=self._count() if exact else {},
         )
 
@@ -105,10 +109,30 @@ class Lake:
         return Answer(columns, rows[1:])
 
     def batch(self, owner: str, batch_id: str) -> dict[str, Any]:
-        """One batch row, read consistently."""
-        return dict(
-            self._table("batches").get_item(Key={"owner": owner, "batch_id": batch_id}, ConsistentRead=True)["Item"]
+        """One batch row, read consistently.
+
+        Raises:
+            ContractError: there is none.
+        """
+        key = {"owner": owner, "batch_id": batch_id}
+        row = self._table("batches").get_item(Key=key, ConsistentRead=True).get("Item")
+        if row is None:
+            raise ContractError(f"{owner.replace('#', '/')} has no batch {batch_id}: tarn status shows its latest")
+        return dict(row)
+
+    def batches_of(self, address: DatasetAddress) -> list[dict[str, Any]]:
+        """The latest batch rows of a dataset, newest first."""
+        found = self._table("batches").query(
+            KeyConditionExpression=Key("owner").eq(f"{address.team}#{address.dataset}"),
+            ScanIndexForward=False,
+            Limit=LATEST_BATCHES,
         )
+        return [dict(row) for row in found["Items"]]
+
+    def registration(self, address: DatasetAddress) -> dict[str, Any]:
+        """A dataset's registration row; empty while its stack is being made or deleted."""
+        found = self._table("datasets").get_item(Key={"team": address.team, "dataset": address.dataset})
+        return dict(found.get("Item", {}))
 
     def object_row(self, identity: str) -> dict[str, Any] | None:
         """An object's row in the object catalog."""
@@ -125,15 +149,7 @@ class Lake:
         return teams[0]
 
     def _batches(self) -> list[dict[str, Any]]:
-        table = self._table("batches")
-        rows: list[dict[str, Any]] = []
-        for address in self.contract.datasets():
-            found = table.query(
-                KeyConditionExpression=Key("owner").eq(f"{address.team}#{address.dataset}"),
-                ScanIndexForward=False,
-                Limit=LATEST_BATCHES,
-            )
-            rows += [dict(row) for row in found["Items"]]
+        rows = [row for address in self.contract.datasets() for row in self.batches_of(address)]
         return sorted(rows, key=lambda row: str(row.get("created_at", "")), reverse=True)
 
     def _depths(self) -> dict[str, dict[str, int]]:
@@ -146,6 +162,33 @@ class Lake:
             )["Attributes"]
             depths[place] = {ours: int(found[theirs]) for ours, theirs in names.items()}  # type: ignore[index]
         return depths
+
+    def _freshness(self, now: datetime) -> list[dict[str, Any]]:
+        """By the rows that the tick reads: what the alarm of a dataset is told, and when."""
+        name = self.contract.foundations("datasets-table/name")
+        query = self._table("datasets").meta.client.get_paginator("query")
+        found = []
+        for team in self.contract.teams():
+            pages = query.paginate(TableName=name, KeyConditionExpression=Key("team").eq(team))  # type: ignore[arg-type]
+            rows = {str(row["dataset"]): row for page in pages for row in page["Items"]}
+            for dataset, row in rows.items():
+                allowed = int(row.get("freshness_hours") or 0)  # type: ignore[arg-type]
+                tick = rows.get(f"tick#{dataset}", {})
+                moment = tick.get("published_at") or tick.get("watched_since")
+                if not allowed or not moment:
+                    continue
+                hours = (now - datetime.fromisoformat(str(moment))) / timedelta(hours=1)
+                found.append(
+                    {
+                        "team": team,
+                        "dataset": dataset,
+                        "published_at": tick.get("published_at"),
+                        "hours": round(hours, 1),
+                        "freshness_hours": allowed,
+                        "stale": hours >= allowed,
+                    }
+                )
+        return sorted(found, key=lambda one: (one["team"], one["dataset"]))
 
     def _attention(self) -> list[dict[str, Any]]:
         """The whole of the sparse index: it holds only what needs a person."""

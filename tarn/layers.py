@@ -1,26 +1,38 @@
 """Deploying one layer as a stack of its own, where teams deploy on their own (docs/deploying.md).
 
 ``standalone.yaml`` beside the layer's template takes the names of SSM parameters for all that other layers own; they
-follow from the contract. The rest is what the root takes: ``samconfig.toml`` and what is computed.
+follow from the contract. A dataset's own template is nested in the root as it is deployed here, so that it takes the
+values themselves, which are read from the contract. The rest is what the root takes: ``samconfig.toml`` and what is
+computed.
 """
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from string import Template
 from typing import Any
 
-from tarn import assets, deployment, templates
+import boto3
+
+from tarn import assets, deployment, preconditions, previews, templates
+from tarn.contract import Contract
 from tarn.deployment import DeploymentError
 
 NAMED_BY = {
     "foundations": (),
     "team": ("team",),
     "pipeline": ("team", "pipeline"),
-    "dataset": ("team", "pipeline", "dataset"),
+    "dataset": ("team", "dataset"),
 }
-SWITCHED_OFF = {"DependenciesKey": "", "DeequJarKey": "", "DqdlJarKey": ""}
-"""What is empty unless the assets hold it."""
+SWITCHED_OFF = {
+    **dict.fromkeys(("DependenciesKey", "DeequJarKey", "DqdlJarKey"), ""),
+    **dict.fromkeys((f"Adopted{zone}BucketName" for zone in ("Raw", "Stage", "Analytics")), ""),
+    "AdoptedKeyArn": "",
+}
+"""What is empty unless the assets hold it, or somebody says it."""
 
 
 def deploy(
@@ -30,41 +42,105 @@ def deploy(
     *,
     quality: bool = True,
     overrides: Mapping[str, str] | None = None,
+    allow_dirty: bool = False,
     say: Callable[[str], None] = print,
 ) -> None:
     """Deploy ``layer`` of ``environment``, the one that ``names`` (team, pipeline, dataset) tell.
 
     Raises:
         DeploymentError: a name or a parameter is missing or unknown, or the stack failed.
+        PreconditionError: it must not begin.
         JarError: Deequ's jars cannot be had.
     """
-    place = _place(layer, names)
-    taken = templates.load(templates.STANDALONE[layer])["Parameters"]
-    if unknown := set(overrides or ()) - set(taken):
+    preconditions.check_tree(environment, templates.ROOT, allow_dirty=allow_dirty)
+    found = _prepared(environment, layer, names, quality=quality, overrides=overrides or {}, upload=True, say=say)
+    deployment.deploy_stack(
+        *(environment, str(found.template), found.stack, found.parameters),
+        bucket=found.bucket,
+        protected=found.protected,
+        say=say,
+    )
+
+
+def diff(
+    environment: str,
+    layer: str,
+    names: Mapping[str, str | None],
+    *,
+    quality: bool = True,
+    overrides: Mapping[str, str] | None = None,
+    say: Callable[[str], None] = print,
+) -> previews.Preview:
+    """What ``deploy`` would change in a layer that stands. Uploads packages, and changes nothing.
+
+    Raises:
+        DeploymentError: a name or a parameter is missing or unknown, or the deployment would be refused.
+    """
+    stack = stack_name(environment, layer, place_of(layer, names))
+    if not previews.stands(boto3.client("cloudformation"), stack):
+        return previews.Preview(stack, (), is_new=True)
+    found = _prepared(environment, layer, names, quality=quality, overrides=overrides or {}, upload=False, say=say)
+    with tempfile.TemporaryDirectory() as folder:
+        packaged = deployment.sam_package(str(found.template), Path(folder) / "packaged.yaml", found.bucket)
+        return deployment.preview(previews.Target(stack, packaged, found.bucket, found.parameters))
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A layer ready to be deployed: its template, its stack, and what the template is told."""
+
+    template: Path
+    stack: str
+    bucket: str
+    parameters: Mapping[str, str]
+    protected: bool
+
+
+def _prepared(
+    environment: str,
+    layer: str,
+    names: Mapping[str, str | None],
+    *,
+    quality: bool,
+    overrides: Mapping[str, str],
+    upload: bool,
+    say: Callable[[str], None],
+) -> _Prepared:
+    """Compute what a layer's template takes; upload the assets unless they are only looked at."""
+    place = place_of(layer, names)
+    template = _template(layer, place)
+    content = templates.load(template)
+    taken = content["Parameters"]
+    if unknown := set(overrides) - set(taken):
         raise DeploymentError(f"a {layer} takes no {', '.join(sorted(unknown))}: it takes {', '.join(taken)}")
     told = {"EnvironmentName": environment} | {f"{word.capitalize()}Name": name for word, name in place.items()}
-    given = {**SWITCHED_OFF, **deployment.configured(environment), **told, **_assets_of(place)}
-    decided = {**_wiring(taken, told), **(overrides or {})}
+    given = {**SWITCHED_OFF, **deployment.configured(environment), **told}
+    if layer == "dataset":
+        given |= {"AssetPrefix": assets.of_dataset((templates.ROOT / template).parent)[0]}
+        told |= {"PipelineName": content["Resources"]["DatasetStack"]["Properties"]["Parameters"]["PipelineName"]}
+    decided = {**_wiring(environment, taken, told), **overrides}
     if missing := [name for name, one in taken.items() if name not in given | decided and "Default" not in one]:
         raise DeploymentError(f"a {layer} needs --parameter for {', '.join(missing)}")
-    if layer == "foundations":
+    if upload and layer == "foundations":
         deployment.deploy_asset_bucket(environment, say=say)
-    package = deployment.upload_assets(environment, quality=quality and layer == "pipeline", say=say)
+    package = deployment.upload_assets(environment, quality=quality and layer == "pipeline", upload=upload, say=say)
     given |= {**package.parameters, **decided}
-    stack = stack_name(environment, layer, place)
-    say(f"deploying stack {stack}")
     parameters = {name: given[name] for name in taken if name in given}
-    template = str(templates.STANDALONE[layer])
-    deployment.sam_deploy(environment, template, stack, parameters, bucket=package.bucket, say=say)
+    stack = stack_name(environment, layer, place)
+    return _Prepared(template, stack, package.bucket, parameters, deployment.is_protected(given))
 
 
 def stack_name(environment: str, layer: str, place: Mapping[str, str]) -> str:
-    """``tarn-dev-pipeline-air-main``; a dataset's has no pipeline, since its name is unique in its team."""
-    words = [name for word, name in place.items() if (layer, word) != ("dataset", "pipeline")]
-    return "-".join(["tarn", environment, layer, *words]).replace("_", "-")
+    """``tarn-dev-pipeline-air-main``, ``tarn-dev-dataset-air-flights``."""
+    return "-".join(["tarn", environment, layer, *place.values()]).replace("_", "-")
 
 
-def _place(layer: str, names: Mapping[str, str | None]) -> dict[str, str]:
+def place_of(layer: str, names: Mapping[str, str | None]) -> dict[str, str]:
+    """The names that tell which one of a layer is meant, in the order of its stack's name.
+
+    Raises:
+        DeploymentError: there is no such layer, or a name is missing.
+    """
     if layer not in NAMED_BY:
         raise DeploymentError(f"{layer!r} is no layer: it can be {', '.join(NAMED_BY)}")
     place = {word: name for word in NAMED_BY[layer] if (name := names.get(word))}
@@ -73,17 +149,29 @@ def _place(layer: str, names: Mapping[str, str | None]) -> dict[str, str]:
     return place
 
 
-def _assets_of(place: Mapping[str, str]) -> dict[str, str]:
-    if "dataset" not in place:
-        return {}
-    folder = templates.ROOT / "datasets" / place["dataset"]
-    if not folder.is_dir():
-        raise DeploymentError(f"there is no folder datasets/{place['dataset']}")
-    return {"AssetPrefix": assets.of_dataset(folder)[0], "TableName": place["dataset"]}
+def _template(layer: str, place: Mapping[str, str]) -> Path:
+    if layer != "dataset":
+        return templates.STANDALONE[layer]
+    template = Path("datasets", place["team"], place["dataset"], "template.yaml")
+    if template not in templates.datasets():
+        raise DeploymentError(f"there is no {template}: tarn new dataset {place['team']}/{place['dataset']} makes one")
+    return template
 
 
-def _wiring(taken: Mapping[str, Any], told: Mapping[str, str]) -> dict[str, str]:
-    """The SSM parameter of each value that another layer owns."""
+def _wiring(environment: str, taken: Mapping[str, Any], told: Mapping[str, str]) -> dict[str, str]:
+    """What other layers publish: a parameter of the contract's type is given the name, another one the value.
+
+    Raises:
+        ContractError: a value is needed, and the lake or the layer that publishes it is not deployed.
+    """
     published = templates.published()
-    wired = [name for name, one in taken.items() if one["Type"] == templates.WIRED]
-    return {name: Template(published[name]).substitute(told) for name in wired}
+    places = {name: Template(published[name]).substitute(told) for name in taken if name in published}
+    if not (needed := {name for name in places if taken[name]["Type"] != templates.WIRED}):
+        return places
+    contract = standing(environment)
+    return places | {name: contract.value(places[name]) for name in needed}
+
+
+def standing(environment: str) -> Contract:
+    """The contract of the lake that stands, in the session's account and region."""
+    return Contract(boto3.client("ssm"), environment)

@@ -203,7 +203,7 @@ def check(folder: Path) -> list[str]:
     Raises:
         ParserError: the parser cannot be started.
     """
-    files = sorted(folder.glob("*/rules.dqdl"))
+    files = sorted(folder.glob("**/rules.dqdl"))
     if not files:
         return []
     with parser() as dqdl:

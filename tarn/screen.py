@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import zlib
 from datetime import datetime
 from typing import Any
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
 from tarn.lake import Answer, Status
+from tarn.logs import Line
 
 GOOD, BAD, BUSY = "green", "red", "yellow"
+LOG_COLOURS = ("cyan", "magenta", "blue", "green", "bright_cyan", "bright_magenta", "bright_blue", "bright_green")
 COLOURS = {
     "PUBLISHED": GOOD,
     "STAGED": GOOD,
@@ -33,7 +36,7 @@ def coloured(state: str) -> Text:
 
 def table(title: str, *headings: str, numbers: tuple[str, ...] = ()) -> Table:
     """A table of the house: light lines, numbers to the right."""
-    made = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", padding=(0, 1))
+    made = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
     for heading in headings:
         made.add_column(heading, justify="right" if heading in numbers else "left", overflow="fold")
     return made
@@ -46,17 +49,35 @@ def seconds_between(first: str | None, second: str | None) -> str:
     return f"{(datetime.fromisoformat(second) - datetime.fromisoformat(first)).total_seconds():.0f} s"
 
 
+def short_number(value: Any) -> str:
+    """A whole number in at most six characters; a dash where it is not known."""
+    if value is None:
+        return "-"
+    for unit, size in (("G", 10**9), ("M", 10**6)):
+        if value >= size:
+            return f"{float(value) / size:.1f}{unit}"
+    return str(value)
+
+
 def show_status(console: Console, status: Status) -> None:
-    """Print objects by state (where counted), batches, queues that are not empty, and what needs a person."""
-    if status.objects:
-        console.print(objects_table(status))
-    console.print(batches_table(status))
-    for batch in status.batches:
-        if batch.get("reason"):
-            where = f"{batch['team']}/{batch['dataset']} {batch['batch_id']}"
-            console.print(Text.assemble((where, "bold"), ": ", str(batch["reason"])))
-    show_queues(console, status)
-    show_attention(console, status)
+    """Print the lake's state."""
+    console.print(status_view(status))
+
+
+def status_view(status: Status) -> Group:
+    """Objects by state (where counted), batches, queues that are not empty, what is stale, what needs a person."""
+    return Group(
+        *([objects_table(status)] if status.objects else []),
+        batches_table(status),
+        *(
+            Text.assemble((f"{row['team']}/{row['dataset']} {row['batch_id']}", "bold"), ": ", str(row["reason"]))
+            for row in status.batches
+            if row.get("reason")
+        ),
+        _queues(status),
+        *_stale(status),
+        *_attention(status),
+    )
 
 
 def objects_table(status: Status) -> Table:
@@ -70,15 +91,23 @@ def objects_table(status: Status) -> Table:
 
 
 def batches_table(status: Status) -> Table:
-    """Batches, newest first: what each took, how long it ran, what its rules said."""
-    numbers = ("files", "in", "out", "ran")
-    made = table(f"Batches of the lake {status.environment}", "batch", "state", *numbers, "quality", numbers=numbers)
+    """Batches, newest first: files and rows in and out, how long it ran, what its rules said."""
+    made = table(
+        f"Batches of the lake {status.environment}",
+        *("batch", "state", "", "files", "rows", "quality"),
+        numbers=("files", "rows"),
+    )
     for row in status.batches:
         made.add_row(
             Text(f"{row['team']}/{row['dataset']}\n{row['batch_id']}"),
-            coloured(str(row["state"])),
-            *(str(row.get(name, "-")) for name in ("objects", "rows_in", "rows_out")),
-            seconds_between(row.get("started_at"), row.get("finished_at")),
+            Text.assemble(
+                coloured(str(row["state"])), "\n" + seconds_between(row.get("started_at"), row.get("finished_at"))
+            ),
+            "in\nout",
+            *(
+                "\n".join(short_number(row.get(name)) for name in of)
+                for of in (("objects", "files"), ("rows_in", "rows_out"))
+            ),
             str(row.get("quality", {}).get("outcome", "-")),
         )
     return made
@@ -94,27 +123,50 @@ def verdict_table(batch: dict[str, Any]) -> Table:
     return made
 
 
-def show_queues(console: Console, status: Status) -> None:
-    """Print queues that hold messages; one line where none does."""
+def _queues(status: Status) -> Table | Text:
+    """Queues that hold messages; one line where none does."""
     waiting = {place: depth for place, depth in status.queues.items() if any(depth.values())}
     if not waiting:
-        console.print(f"All {len(status.queues)} queues are empty, dead letters included.", style=GOOD)
-        return
+        return Text(f"All {len(status.queues)} queues are empty, dead letters included.", style=GOOD)
     made = table("Queues that are not empty", "queue", "waiting", "in flight", numbers=("waiting", "in flight"))
     for place, depth in waiting.items():
         style = BAD if place.endswith(("dead-letters", "dead-letter-queue")) else BUSY
         made.add_row(Text(place, style=style), str(depth["visible"]), str(depth["in_flight"]))
-    console.print(made)
+    return made
 
 
-def show_attention(console: Console, status: Status) -> None:
-    """Print the objects that need a person, and why."""
+def _stale(status: Status) -> list[Text]:
+    """A line for each dataset that has published nothing for longer than its registration allows."""
+    return [
+        Text.assemble(
+            (f"{one['team']}/{one['dataset']} is stale", BAD),
+            f": nothing published for {one['hours']:g} h"
+            f" ({'last ' + one['published_at'] if one['published_at'] else 'never'}),"
+            f" and {one['freshness_hours']} h are allowed",
+        )
+        for one in status.freshness
+        if one["stale"]
+    ]
+
+
+def _attention(status: Status) -> list[Text]:
+    """The objects that need a person, and why."""
     if not status.attention:
-        console.print("Nothing needs a person.", style=GOOD)
-        return
-    console.print("\nNeeds a person", style="bold")
-    for row in status.attention:
-        console.print(Text.assemble(coloured(row["state"]), f" {row['id']}, since {row['since']}: {row['reason']}"))
+        return [Text("Nothing needs a person.", style=GOOD)]
+    return [
+        Text("\nNeeds a person", style="bold"),
+        *(
+            Text.assemble(coloured(row["state"]), f" {row['id']}, since {row['since']}: {row['reason']}")
+            for row in status.attention
+        ),
+    ]
+
+
+def log_line(line: Line) -> Text:
+    """A line of a log: when, who in a colour of its own, what."""
+    colour = LOG_COLOURS[zlib.crc32(line.source.encode()) % len(LOG_COLOURS)]
+    style = {"ERROR": BAD, "CRITICAL": BAD, "WARNING": BUSY}.get(line.level, "")
+    return Text.assemble(f"{line.at:%H:%M:%S} ", (f"{line.source:<18} ", colour), (line.shown, style))
 
 
 def answer_table(answer: Answer) -> Table:

@@ -12,9 +12,8 @@ STANDALONE = {
     "foundations": Path("foundations/standalone.yaml"),
     "team": Path("team/standalone.yaml"),
     "pipeline": Path("pipeline/standalone.yaml"),
-    "dataset": Path("pipeline/dataset_standalone.yaml"),
 }
-"""Each layer as a stack of its own: one nested stack, wired through the contract."""
+"""Each layer as a stack of its own: one nested stack, wired through the contract. A dataset's own template is one."""
 WIRED = "AWS::SSM::Parameter::Value<String>"
 """The type of a parameter that reads the contract."""
 
@@ -39,13 +38,24 @@ _Loader.add_multi_constructor("!", _function)
 
 def load(template: Path) -> dict[str, Any]:
     """A template's content. ``template`` may be relative to the repository."""
-    return dict(yaml.load((ROOT / template).read_text(encoding="utf-8"), _Loader))  # noqa: S506 (a SafeLoader)
+    return parse((ROOT / template).read_text(encoding="utf-8"))
+
+
+def parse(text: str) -> dict[str, Any]:
+    """The content of a template's text, in YAML or JSON."""
+    return dict(yaml.load(text, _Loader))  # noqa: S506 (a SafeLoader)
 
 
 def paths() -> list[Path]:
-    """Every template of the lake, relative to the repository: the root, then the layers in their order."""
+    """Every template of the lake, relative to the repository: the root, the layers in their order, the datasets."""
     layers = [path for layer in ("foundations", "team", "pipeline") for path in sorted((ROOT / layer).glob("*.yaml"))]
-    return [path.relative_to(ROOT) for path in (ROOT / "template.yaml", *layers) if not path.name.endswith(".asl.yaml")]
+    found = [path for path in (ROOT / "template.yaml", *layers) if not path.name.endswith(".asl.yaml")]
+    return [path.relative_to(ROOT) for path in found] + datasets()
+
+
+def datasets() -> list[Path]:
+    """The template of every dataset, ``datasets/<team>/<name>/template.yaml``, relative to the repository."""
+    return [path.relative_to(ROOT) for path in sorted((ROOT / "datasets").glob("*/*/template.yaml"))]
 
 
 def published() -> dict[str, str]:

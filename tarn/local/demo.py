@@ -20,11 +20,14 @@ from tarn.lake import Answer, Lake, QueryError
 from tarn.local import emulator
 from tarn.templates import ROOT
 
-DATASETS = ROOT / "datasets"
-FLIGHTS = DATASETS / "flights" / "samples"
-SPOILED = DATASETS / "flights" / "samples-spoiled" / "2013-02-01.csv"
+AIR = ROOT / "datasets" / "air"
+FLIGHTS = AIR / "flights" / "samples"
+SPOILED = AIR / "flights" / "samples-spoiled" / "2013-02-01.csv"
+WEATHER = ROOT / "datasets" / "sky" / "weather" / "samples"
 ODD_NAME = "2013-01-31 (1+1=2) 100% Größe, ñandú.csv"
-PATIENCE_SECONDS = 420
+FIRST = ("flights", "airports", "planes", "weather")
+OTHERS = ("airports", "planes", "weather", "airlines")
+PATIENCE_SECONDS = 600
 """Bound of each wait: several ticks of a minute and two Spark jobs, on a slow machine."""
 JPEG = (
     bytes.fromhex("ffd8ffe000104a46494600010100000100010000ffdb004300") + bytes(range(256)) * 8 + bytes.fromhex("ffd9")
@@ -37,6 +40,14 @@ FROM flights"""
 SOURCE_QUESTION = f"""
 SELECT count(*), sum(distance), sum(dep_delay), count(*) - count(dep_time)
 FROM read_csv('{FLIGHTS}/*.csv', nullstr = 'NA')"""  # noqa: S608 (our own path)
+
+
+WEATHER_QUESTION = """
+SELECT airport, count(*) AS hours, min(temperature_f) AS coldest, max(wind_gust_mph) AS gust
+FROM weather_view GROUP BY airport ORDER BY airport"""
+WEATHER_SOURCE_QUESTION = f"""
+SELECT origin, count(*), min(air.temp_f), max(wind.gust_mph)
+FROM read_json('{WEATHER}/*') GROUP BY origin ORDER BY origin"""  # noqa: S608 (our own path)
 
 
 class DemoError(Exception):
@@ -75,8 +86,8 @@ def run(console: Console, state: Path, *, quality: bool, keep: bool) -> bool:
         emulator.start(state)
     _use(emulator.client_environment(state))
     try:
-        with _step(console, "deploy foundations, team, pipeline and two datasets with sam deploy") as say:
-            deployment.deploy("local", quality=quality, overrides={"AirlinesAssetPrefix": ""}, say=say)
+        with _step(console, "deploy foundations, two teams with their pipelines, four datasets") as say:
+            deployment.deploy("local", quality=quality, overrides={"AirAirlinesAssetPrefix": ""}, say=say)
         demo = Run(console, Lake("local"))
         _play(demo, state / "files", quality=quality)
         _show(demo, quality=quality)
@@ -93,16 +104,20 @@ def run(console: Console, state: Path, *, quality: bool, keep: bool) -> bool:
 
 def _play(demo: Run, folder: Path, *, quality: bool) -> None:
     lake, console = demo.lake, demo.console
-    with _step(console, "put 31 days of flights, the airports, and four files that are trouble"):
+    with _step(console, "put flights, airports, aircraft, the weather, and four files that are trouble"):
         days = sorted(FLIGHTS.glob("*.csv"))
         good = [lake.put("air", "flights", day) for day in days[:-1]]
         odd = lake.put("air", "flights", days[-1], ODD_NAME)
-        airports = lake.put("air", "airports", DATASETS / "airports" / "samples" / "airports.csv")
+        others = [
+            lake.put("air", "airports", AIR / "airports" / "samples" / "airports.csv"),
+            lake.put("air", "planes", AIR / "planes" / "samples" / "planes.csv"),
+            *(lake.put("sky", "weather", file) for file in sorted(WEATHER.iterdir())),
+        ]
         jpeg = lake.put("air", "flights", _file(folder, "picture.csv", JPEG))
         empty = lake.put("air", "flights", _file(folder, "empty.csv", b""))
-        unknown = lake.put("air", "airlines", DATASETS / "airlines" / "samples" / "airlines.csv")
+        unknown = lake.put("air", "airlines", AIR / "airlines" / "samples" / "airlines.csv")
     with _step(console, "first hop: each object is catalogued, routed and made typed Parquet") as say:
-        wanted = dict.fromkeys((*good, odd, airports), "STAGED") | {
+        wanted = dict.fromkeys((*good, odd, *others), "STAGED") | {
             jpeg: "QUARANTINED",
             empty: "QUARANTINED",
             unknown: "UNROUTED",
@@ -114,20 +129,18 @@ def _play(demo: Run, folder: Path, *, quality: bool) -> None:
     demo.expect("the file of an unregistered dataset", "UNROUTED", _state(lake, unknown))
     with _step(console, "the rule fires by itself (every minute here): objects become batches") as say:
         _wait(
-            lambda: {name: bool(_batches(lake, name)) for name in ("flights", "airports")},
-            {"flights": True, "airports": True},
+            lambda: {name: bool(_batches(lake, name)) for name in FIRST},
+            dict.fromkeys(FIRST, True),
             say,
         )
     spoiled = lake.put("air", "flights", SPOILED)
-    with _step(console, "deploy again with a third dataset, while batches are under way") as say:
+    with _step(console, "deploy again with one more dataset, while batches are under way") as say:
         deployment.deploy("local", quality=quality, say=say)
     lake = demo.lake = Lake("local")
     last = {
         "flights": "PUBLISHED",
         "spoiled flights": "FAILED_QUALITY" if quality else "PUBLISHED",
-        "airports": "PUBLISHED",
-    }
-    last["airlines"] = "PUBLISHED"
+    } | dict.fromkeys(OTHERS, "PUBLISHED")
     judged = "Deequ judges, what passes is published" if quality else "nothing is judged, all is published"
     with _step(console, f"second hop: Spark transforms, {judged}") as say:
         _wait(lambda: _outcomes(lake, spoiled), last, say)
@@ -146,17 +159,15 @@ def _show(demo: Run, *, quality: bool) -> None:
             console.print(screen.verdict_table(batch))
     if not quality:
         console.print("Quality was not judged in this run (QUALITY=off).", style="bold yellow")
-    console.rule("The question")
-    console.print(QUESTION.strip(), style="cyan", highlight=False)
-    try:
-        answer = lake.query(QUESTION)
-    except QueryError as error:
-        answer = Answer(["error"], [[str(error)]])
-    console.print(screen.answer_table(answer))
+    console.rule("The questions")
     source = duckdb.execute(SOURCE_QUESTION).fetchall()[0]
+    answer = _ask(demo, QUESTION, "air")
     if quality:
         demo.expect("flights, miles, minutes late, cancelled", _figures(source), _figures(answer.rows[0]))
         demo.expect("flights published", "27004", answer.rows[0][0])
+    answer = _ask(demo, WEATHER_QUESTION, "sky")
+    hours = duckdb.execute(WEATHER_SOURCE_QUESTION).fetchall()
+    demo.expect("coldest hour and strongest gust by airport", _cells(hours), _cells(answer.rows))
     demo.expect(
         "published output objects in the catalog",
         True,
@@ -170,6 +181,20 @@ def _show(demo: Run, *, quality: bool) -> None:
             what, expected, actual, Text("ok", "green") if expected == actual else Text("DIFFERS", "bold red")
         )
     console.print(table)
+
+
+def _ask(demo: Run, question: str, team: str) -> Answer:
+    demo.console.print(question.strip(), style="cyan", highlight=False)
+    try:
+        answer = demo.lake.query(question, team)
+    except QueryError as error:
+        answer = Answer(["error"], [[str(error)]])
+    demo.console.print(screen.answer_table(answer))
+    return answer
+
+
+def _cells(rows: Any) -> str:
+    return "; ".join(", ".join(map(str, row)) for row in rows)
 
 
 def _figures(row: Any) -> str:
@@ -210,7 +235,7 @@ def _outcomes(lake: Lake, spoiled: str) -> dict[str, str]:
         "flights": str(flights[0]["state"]),
         "spoiled flights": str(flights[1]["state"]) if len(flights) > 1 else "waits",
     }
-    for dataset in ("airports", "airlines"):
+    for dataset in OTHERS:
         found = _batches(lake, dataset)
         outcomes[dataset] = str(found[0]["state"]) if found else "waits"
     return outcomes

@@ -20,15 +20,17 @@ class Settings:
     port: int
     region: str
     autosave_seconds: float = 10.0
+    records_decisions: bool = False
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
-        """Read the settings that `Settings.environment` wrote; a missing name is a `KeyError`."""
+        """Read the settings that `Settings.environment` or the user wrote; a missing name is a `KeyError`."""
         return cls(
             state_dir=Path(environment["TARN_STATE_DIR"]),
             port=int(environment["GATEWAY_PORT"]),
             region=environment["MINISTACK_REGION"],
             autosave_seconds=float(environment.get("TARN_AUTOSAVE_SECONDS", cls.autosave_seconds)),
+            records_decisions="TARN_RECORD_DECISIONS" in environment,
         )
 
     def environment(self) -> dict[str, str]:
@@ -87,6 +89,11 @@ class Settings:
     def objects_dir(self) -> Path:
         """Where the objects of S3 are."""
         return self.state_dir / "s3"
+
+    @property
+    def decisions_path(self) -> Path:
+        """What roles asked for, if it is recorded: a question a line."""
+        return self.state_dir / "decisions.jsonl"
 
     @property
     def log_path(self) -> Path:

@@ -1,4 +1,4 @@
-"""Athena answers from the Glue Data Catalog: registered partitions, declared columns and types.
+"""Athena answers from the Glue Data Catalog: registered partitions, declared columns and types, and views.
 
 Stock MiniStack reads whatever lies under a table's location and takes its columns from the files, so
 data would be visible that was never published, and a wrong declaration would not be noticed. Its
@@ -22,8 +22,9 @@ from urllib.parse import quote, urlsplit
 
 import duckdb
 
+from tarn.local.extension.athena_views import with_views
 from tarn.local.extension.hive_types import can_be_read_as, to_duckdb
-from tarn.local.extension.patching import original, replace
+from tarn.local.extension.patching import original, replace, require
 from tarn.local.settings import Settings
 
 ATHENA = "ministack.services.athena"
@@ -33,13 +34,14 @@ S3 = "ministack.services.s3"
 
 def install(_settings: Settings) -> None:
     """Replace how a table becomes a relation, and where results go."""
+    require(ATHENA, "_table_references", "_qualified_column_prefixes")
     tables = CatalogTables(original(ATHENA, "_materialize_table_files"), original(ATHENA, "_table_relation"))
     rewrite = original(ATHENA, "_rewrite_data_paths")
     start = original(ATHENA, "_start_query_execution")
 
-    async def rewrite_on_a_thread(*arguments: Any) -> Any:
+    async def rewrite_on_a_thread(query: str, database: str, *rest: Any) -> Any:
         # it copies the table's files, for which no other request should wait
-        return await asyncio.to_thread(lambda: asyncio.run(rewrite(*arguments)))
+        return await asyncio.to_thread(lambda: asyncio.run(rewrite(with_views(query, database), database, *rest)))
 
     replace(ATHENA, "_materialize_table_files", _new_folder)
     replace(ATHENA, "_table_relation", tables.relation)

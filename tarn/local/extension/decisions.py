@@ -9,6 +9,7 @@ Source: IAM user guide, "Policy evaluation logic" and "Creating a role to delega
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,7 @@ from tarn.local.extension.patching import original, require
 
 EVALUATOR = "ministack.core.iam_evaluator"
 RESPONSES = "ministack.core.responses"
+TAGGING = "ministack.services.tagging"
 
 
 def require_evaluator() -> None:
@@ -25,6 +27,7 @@ def require_evaluator() -> None:
     require(EVALUATOR, "_gather_role_policies", "_permissions_boundary")
     require("ministack.services.iam", "_roles")
     require(RESPONSES, "get_region", "get_account_id")
+    require(TAGGING, "resource_tags")
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,10 @@ class Call:
     def service(self) -> str:
         """The action's namespace."""
         return self.action.partition(":")[0]
+
+
+listeners: list[Callable[[str, Call, bool], None]] = []
+"""Told of each decision about a role's call: the principal's ARN, the call, and whether it is allowed."""
 
 
 def role_in_session(role_arn: str, session: str) -> Any:
@@ -57,7 +64,10 @@ def role_in_session(role_arn: str, session: str) -> Any:
 
 def denial(principal: Any, call: Call) -> str | None:
     """Why the principal may not make this call, or None: its policies, its limits, the resource's own policy."""
-    context = _context(call, principal.arn, principal.type, principal.account, principal.keys)
+    tags = original(TAGGING, "resource_tags")(call.resource) or {}
+    tagged = {f"aws:ResourceTag/{name}": value for name, value in tags.items()}
+    asked = Call(call.action, call.resource, {**tagged, **call.context})
+    context = _context(asked, principal.arn, principal.type, principal.account, principal.keys)
     result = original(EVALUATOR, "evaluate")(context, principal.policies, *principal.limits)
     resource_policy = original(EVALUATOR, "_resource_policy")(call.service, call.resource)
     if resource_policy is not None:
@@ -65,6 +75,8 @@ def denial(principal: Any, call: Call) -> str | None:
         result = original(EVALUATOR, "combine_resource_policy")(
             result, context, *resource_policy, required=required, limits=tuple(principal.limits)
         )
+    for listener in listeners:
+        listener(principal.arn, call, result.decision == "Allow")
     if result.decision == "Allow":
         return None
     why = "with an explicit deny" if result.decision == "Deny" else f"because no policy allows the {call.action} action"

@@ -6,6 +6,7 @@ https://docs.aws.amazon.com/athena/latest/ug/data-types.html
 from __future__ import annotations
 
 import re
+from typing import Any
 
 _SCALARS = {
     "boolean": "BOOLEAN",
@@ -22,6 +23,14 @@ _SCALARS = {
     "date": "DATE",
     "timestamp": "TIMESTAMP",
     "binary": "BLOB",
+}
+_FROM_DUCKDB = {
+    **{kind: name for name, kind in _SCALARS.items() if name not in ("integer", "varchar", "char")},
+    "UTINYINT": "smallint",
+    "USMALLINT": "int",
+    "UINTEGER": "bigint",
+    "UBIGINT": "decimal(20,0)",
+    "HUGEINT": "decimal(38,0)",
 }
 # In a file of which type Athena finds a column of which type: as it is declared, or narrower.
 _INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT")
@@ -47,6 +56,21 @@ def to_duckdb(hive_type: str) -> str:
         return f"MAP({', '.join(to_duckdb(part) for part in parts)})"
     fields = (part.partition(":") for part in parts)
     return "STRUCT({})".format(", ".join(f'"{name}" {to_duckdb(of)}' for name, _, of in fields))
+
+
+def from_duckdb(found: Any) -> str:
+    """The catalog's name of a type that DuckDB found in a file (`DuckDBPyType`), as a crawler writes it."""
+    if found.id in ("list", "array"):
+        return f"array<{from_duckdb(found.children[0][1])}>"
+    if found.id == "map":
+        return "map<{},{}>".format(*(from_duckdb(of) for _, of in found.children))
+    if found.id == "struct":
+        return "struct<{}>".format(",".join(f"{name}:{from_duckdb(of)}" for name, of in found.children))
+    if found.id == "decimal":
+        return "decimal({},{})".format(*(number for _, number in found.children))
+    if found.id.startswith("timestamp"):
+        return "timestamp"
+    return _FROM_DUCKDB.get(str(found), "string")
 
 
 def can_be_read_as(file_type: str, duckdb_type: str) -> bool:

@@ -64,7 +64,8 @@ class LogShipper:
     def _create(self) -> None:
         with suppress(self._logs.exceptions.ResourceAlreadyExistsException):
             self._logs.create_log_group(logGroupName=self._group)
-        self._logs.create_log_stream(logGroupName=self._group, logStreamName=self._stream)
+        with suppress(self._logs.exceptions.ResourceAlreadyExistsException):  # a crawler writes to one stream
+            self._logs.create_log_stream(logGroupName=self._group, logStreamName=self._stream)
 
     def _do(self, call: Callable[[], None]) -> None:
         try:

@@ -57,6 +57,19 @@ TYPES = {
     "AWS::CloudWatch::CompositeAlarm": Recorded(
         _named("AlarmName"), _with_arn("arn:aws:cloudwatch:{region}:{account}:alarm:{ref}")
     ),
+    "AWS::CodeCommit::Repository": Recorded(
+        _named("RepositoryName"),
+        lambda region, ref: {
+            "Arn": f"arn:aws:codecommit:{region}:{ACCOUNT_ID}:{ref}",
+            "Name": ref,
+            "CloneUrlHttp": f"https://git-codecommit.{region}.amazonaws.com/v1/repos/{ref}",
+        },
+    ),
+    "AWS::CodeConnections::Connection": Recorded(
+        lambda _logical_id, _properties: f"arn:aws:codeconnections:eu-west-1:{ACCOUNT_ID}:connection/{uuid.uuid4()}",
+        lambda _region, ref: {"ConnectionArn": ref, "ConnectionStatus": "PENDING"},
+    ),
+    "AWS::CodePipeline::Pipeline": Recorded(_named("Name"), lambda _region, _ref: {"Version": "1"}),
     "AWS::EMRServerless::Application": Recorded(
         _generated, _with_arn("arn:aws:emr-serverless:{region}:{account}:/applications/{ref}")
     ),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -38,6 +39,7 @@ def install(settings: Settings) -> None:
         Clients(settings),
         original("ministack.services.cloudformation", "_stacks"),
         original("ministack.services.cloudformation", "_stack_events"),
+        original("ministack.services.cloudformation.stacks", "_add_event"),
     )
     handlers[STACK] = {"create": nested.create, "update": nested.update, "delete": nested.delete}
 
@@ -45,10 +47,11 @@ def install(settings: Settings) -> None:
 class NestedStacks:
     """The type's handlers. They run on worker threads (MiniStack's own rule), so they may wait."""
 
-    def __init__(self, clients: Clients, stacks: Any, events: Any) -> None:
+    def __init__(self, clients: Clients, stacks: Any, events: Any, add_event: Callable[..., None]) -> None:
         self._clients = clients
         self._stacks = stacks
         self._events = events
+        self._add_event = add_event
 
     @property
     def _api(self) -> Any:
@@ -62,6 +65,9 @@ class NestedStacks:
         stack_id = self._api.create_stack(StackName=name, **_request(properties, parent))["StackId"]
         child = self._find(stack_id)
         child["ParentId"] = parent["StackId"]
+        # Stock does not say which child it was that failed.
+        begun = (STACK, "CREATE_IN_PROGRESS", "Resource creation Initiated", stack_id)
+        self._add_event(parent["StackId"], parent_name, logical_id, *begun)
         try:
             self._wait_for("CREATE_COMPLETE", child, first_event=0)
         except RuntimeError:

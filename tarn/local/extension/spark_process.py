@@ -23,13 +23,13 @@ from urllib.parse import urlsplit
 
 from botocore.exceptions import ClientError
 
+from tarn import spark
 from tarn.local.extension.role_sessions import RoleSession
 from tarn.local.extension.webhdfs import FileSystemServer
 
 # Glue's own: they configure the process and mean nothing to the script.
 _FOR_GLUE = {"--conf", "--extra-jars", "--extra-py-files", "--extra-files", "--user-jars-first", "--job-language"}
 _UNSUPPORTED = {"--additional-python-modules", "--class"}
-_JVM = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xshare:auto -Dfile.encoding=UTF-8 -Djava.io.tmpdir={temp}"
 _LOG4J = """\
 rootLogger.level = warn
 rootLogger.appenderRef.stderr.ref = stderr
@@ -86,7 +86,7 @@ class JobProcess:
             return [sys.executable, str(script), *passed]
         uris = _listed(self._script.arguments.get("--extra-jars"))
         jars = [self._fetch(uri, f"jars/{number}") for number, uri in enumerate(uris)]
-        configuration = self._configuration(jars) | server.mount_configuration(buckets)
+        configuration = spark.settings(self._folder, jars) | server.mount_configuration(buckets)
         lines = [f"{name} {value}\n" for name, value in configuration.items()]
         (self._folder / "conf" / "spark-defaults.conf").write_text("".join(lines))
         (self._folder / "conf" / "log4j2.properties").write_text(_LOG4J)
@@ -141,22 +141,6 @@ class JobProcess:
         with target.open("wb") as file:
             shutil.copyfileobj(got["Body"], file)
         return target
-
-    def _configuration(self, jars: list[Path]) -> dict[str, str]:
-        """Spark for two cores: no web interface, loopback only, little compilation, few partitions."""
-        own = {
-            "spark.master": "local[*]",
-            "spark.ui.enabled": "false",
-            "spark.ui.showConsoleProgress": "false",
-            "spark.driver.host": "127.0.0.1",
-            "spark.driver.bindAddress": "127.0.0.1",
-            "spark.driver.memory": "1g",
-            "spark.driver.extraJavaOptions": _JVM.format(temp=self._folder / "temp"),
-            "spark.sql.shuffle.partitions": "2",
-            "spark.sql.warehouse.dir": (self._folder / "warehouse").as_uri(),
-        }
-        # before Spark's own classes: what --user-jars-first asks for, and the order for all jars here
-        return own | ({"spark.driver.extraClassPath": ":".join(map(str, jars))} if jars else {})
 
     def _environment(self) -> dict[str, str]:
         """Nothing of ours but where Java and Python are; AWS only as the job's role."""
