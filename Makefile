@@ -12,7 +12,7 @@ QUALITY     ?= on
 BIN         := .venv/bin
 SAM         := .venvs/sam/bin/sam
 CHECKOV     := .venvs/checkov/bin/checkov
-TEMPLATES   := template.yaml $(wildcard foundations/*.yaml team/*.yaml) $(filter-out %.asl.yaml,$(wildcard pipeline/*.yaml))
+TEMPLATES   := template.yaml $(wildcard datasets/*/*/template.yaml) $(wildcard foundations/*.yaml team/*.yaml) $(filter-out %.asl.yaml,$(wildcard pipeline/*.yaml cicd/*.yaml))
 # One process a core; what shares a fixture stays together (tests/conftest.py).
 PARALLEL    := -n auto --dist loadgroup
 INSTALL     := -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
@@ -31,6 +31,10 @@ demo: setup ## Run the whole lake on this machine, with real files, Spark and De
 
 .PHONY: test
 test: setup lint types rules ## Everything that is tested: lint, types, rules; unit, template, integration and end-to-end tests
+	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
+
+.PHONY: test-all
+test-all: setup lint types rules ## make test and the slow part, as CI runs them
 	@$(BIN)/python -m pytest $(PARALLEL)
 
 ##@ Work on it
@@ -64,7 +68,7 @@ endif
 
 .PHONY: locks
 locks: ## Compile requirements/*.in to hash-pinned requirements/*.txt (needs uv)
-	@for name in main sam checkov; do \
+	@for name in main sam checkov taskcat awscli workflows; do \
 	  uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url requirements/$$name.in --output-file requirements/$$name.txt; done
 	@uv pip compile --quiet --python-version 3.13 --python-platform aarch64-manylinux_2_28 --constraint requirements/main.txt \
 	  --generate-hashes --no-emit-index-url requirements/runtime.in --output-file requirements/runtime.txt
@@ -75,12 +79,27 @@ format: .venv/.ready ## Format the Python code
 	@$(BIN)/ruff check --fix-only --quiet .
 
 .PHONY: lint
-lint: .venv/.ready .venvs/sam/.ready .venvs/checkov/.ready ## ruff, cfn-lint, sam validate --lint, checkov
+lint: .venv/.ready .venvs/sam/.ready .venvs/checkov/.ready ## ruff, cfn-lint, sam validate --lint, checkov; workflows, taskcat
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/cfn-lint
 	@for template in $(TEMPLATES); do AWS_DEFAULT_REGION=eu-west-1 $(SAM) validate --lint --template-file $$template >/dev/null || exit 1; done
 	@$(CHECKOV) --quiet --compact --skip-download --framework cloudformation $(addprefix --file ,$(TEMPLATES))
+	@$(MAKE) --no-print-directory workflows taskcat-lint
+
+# GitHub's schema, which comes with the checker, says what a workflow may hold; actionlint also reads its expressions and
+# scripts. It is a Go program: where there is no Go, the schema alone has the word.
+ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+.PHONY: workflows
+workflows: .venvs/workflows/.ready ## Check .github/workflows by GitHub's schema, and with actionlint where Go is installed
+	@said=$$(.venvs/workflows/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml) || { echo "$$said" >&2; exit 1; }
+	@if command -v go >/dev/null && GOTOOLCHAIN=local GOBIN=$(CURDIR)/.venvs/go go install $(ACTIONLINT); \
+	  then .venvs/go/actionlint .github/workflows/*.yml; \
+	  else echo "make: no Go here that builds actionlint: the workflows have been checked by their schema alone"; fi
+
+.PHONY: taskcat-lint
+taskcat-lint: .venvs/taskcat/.ready ## Check .taskcat.yml with taskcat's own reader; touches no account
+	@.venvs/taskcat/bin/python -W ignore -c 'import yaml; from taskcat._dataclasses import BaseConfig; BaseConfig.from_dict(yaml.safe_load(open(".taskcat.yml")))'
 
 .PHONY: types
 types: .venv/.ready ## mypy: strict on what runs in the lake, and on the command line
@@ -99,6 +118,10 @@ check: setup lint types rules ## What a commit must pass, in under two minutes: 
 e2e: setup ## Only the end-to-end tests: the whole lake, deployed by sam
 	@$(BIN)/python -m pytest tests/e2e
 
+.PHONY: pipeline-test
+pipeline-test: setup .venvs/workflows/.ready .venvs/taskcat/.ready ## The delivery pipeline, here: pushes through the real buildspec.yml, on the embedded AWS
+	@$(BIN)/python -m tests.delivery.pipeline
+
 ##@ Deploy it
 .PHONY: build
 build: .venv/.ready ## Resolve the functions' dependencies for Lambda (arm64), and the Deequ jars
@@ -112,6 +135,27 @@ package: build jars ## Build, and upload what sam does not: jars, SQL, rules, sc
 deploy: package ## Deploy the lake to the account of your AWS profile (ENV=dev)
 	@$(BIN)/tarn deploy --environment $(ENV) --quality $(QUALITY)
 
+# One after the other: the lake and its delivery have names of their own, which two stacks cannot both have.
+TASKCAT_TESTS = $(shell sed -n '/^tests:/,$$s/^  \([a-z-]*\):$$/\1/p' .taskcat.yml)
+.PHONY: taskcat
+taskcat: package .venvs/taskcat/.ready .venvs/sam/.ready ## Deploy, and delete, every combination of .taskcat.yml in the account of your AWS profile
+	@mkdir -p build/taskcat
+	@$(BIN)/tarn package --environment test > build/taskcat/parameters
+	@sed -n "s/^\([A-Za-z]*\(Prefix\|Key\|BucketName\)\)=\(.*\)/\1: '\3'/p" build/taskcat/parameters > .taskcat_overrides.yml
+	@bucket=$$(sed -n 's/^AssetBucketName=//p' build/taskcat/parameters) && for part in . cicd; do \
+	  $(SAM) package --template-file $$part/template.yaml --s3-bucket "$$bucket" --s3-prefix packages \
+	    --output-template-file build/taskcat/$$(test $$part = . && echo lake || echo delivery).yaml >/dev/null || exit 1; done
+	@for one in $(TASKCAT_TESTS); do .venvs/taskcat/bin/taskcat test run --test-names $$one || exit 1; done
+
+##@ The delivery pipeline (buildspec.yml, cicd/)
+SOURCE ?=
+.PHONY: bootstrap
+bootstrap: .venv/.ready .venvs/sam/.ready ## Make repository or connection, CodePipeline, roles (ENV=dev|test|prod SOURCE=codecommit|connection)
+	@$(BIN)/tarn bootstrap --environment $(ENV) --source "$(SOURCE)" $(addprefix --parameter ,$(PARAMETERS))
+
+include cicd/stages.mk
+
+##@ Clean up
 .PHONY: clean
 clean: ## Remove what was built and the local lakes; the environments stay
 	@rm -rf build .tarn .aws-sam .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -1,11 +1,14 @@
-"""Tests run side by side, a file at a time; the end-to-end tests share one lake, and so stay together."""
+"""Tests run side by side, a file at a time; those that share the demo's lake stay together."""
 
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parent.parent
+END_TO_END = ROOT / "tests" / "e2e"
+# It looks back at what the roles asked for in all the other end-to-end tests.
+LAST_END_TO_END = "test_least_privilege.py"
 
 # The same examples at each run: what fails, fails again. TARN_EXPLORE looks further.
 settings.register_profile("tarn", derandomize=True, database=None, print_blob=True)
@@ -14,8 +17,9 @@ settings.load_profile("tarn")
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group each test with those of its file; ``e2e`` is one group, and begins first: it waits the most."""
+    """Group each test with those of its file, or of the demo's lake; end-to-end tests wait most and begin first."""
     for item in items:
-        place = item.path.relative_to(HERE)
-        item.add_marker(pytest.mark.xdist_group("e2e" if place.parts[0] == "e2e" else str(place)))
-    items.sort(key=lambda item: item.path.relative_to(HERE).parts[0] != "e2e")
+        shares = "demo" in getattr(item, "fixturenames", ())
+        place = "demo" if shares else str(item.path.relative_to(ROOT))
+        item.add_marker(pytest.mark.xdist_group(place))
+    items.sort(key=lambda item: (END_TO_END not in item.path.parents, item.path.name == LAST_END_TO_END))

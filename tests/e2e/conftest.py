@@ -23,7 +23,8 @@ def demo(tmp_path_factory) -> Iterator[Demo]:
     """Run the demo as a user does, in a state folder of its own, and let this process see its lake."""
     state = tmp_path_factory.mktemp("demo")
     command = [str(TARN), "demo", "--keep", "--state", str(state)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "200"})
+    environment = {**os.environ, "COLUMNS": "200", "TARN_RECORD_DECISIONS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             patch.delenv(name)

@@ -51,9 +51,9 @@ def published_keys(demo: Demo, prefix: str) -> list[str]:
     return [one["Key"] for page in pages for one in page.get("Contents", [])]
 
 
-def partitions_of(demo: Demo, table: str) -> list[list[str]]:
+def partitions_of(demo: Demo, table: str, team: str = "air") -> list[list[str]]:
     """Values of each partition that the Glue Data Catalog has."""
-    database = demo.lake.contract.team("air", "database/name")
+    database = demo.lake.contract.team(team, "database/name")
     pages = demo.session.client("glue").get_paginator("get_partitions").paginate(DatabaseName=database, TableName=table)
     return [one["Values"] for page in pages for one in page["Partitions"]]
 
@@ -129,14 +129,15 @@ def notifications(demo: Demo) -> Iterator[Callable[[str], dict[str, Any]]]:
     }
     sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": json.dumps(policy)})
     subscription = sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)["SubscriptionArn"]
-    heard: dict[str, dict[str, Any]] = {}
+    heard: list[dict[str, Any]] = []
 
     def about(batch_id: str) -> dict[str, Any]:
         def said() -> dict[str, Any] | None:
             for message in sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", []):
-                body = json.loads(json.loads(message["Body"])["Message"])
-                heard[body["batch_id"]] = body
-            return heard.get(batch_id)
+                body = json.loads(message["Body"])
+                state = body["MessageAttributes"]["state"]["Value"]
+                heard.append({"state": state, "subject": body["Subject"], "message": body["Message"]})
+            return next((one for one in heard if batch_id in one["message"]), None)
 
         return wait_for(said, f"nobody was told of batch {batch_id}", seconds=30)
 

@@ -45,20 +45,46 @@ def test_the_spoiled_batch_names_its_rule_and_is_not_published(demo) -> None:
 
 def test_an_object_that_waited_for_its_dataset_is_published(demo) -> None:
     assert [batch["state"] for batch in batches_of(demo, "airlines")] == ["PUBLISHED"]
-    assert demo.lake.query("SELECT count(*) AS airlines FROM airlines").rows == [["16"]]
+    assert demo.lake.query("SELECT count(*) AS airlines FROM airlines", "air").rows == [["16"]]
+
+
+def test_a_dataset_in_python_is_staged_by_a_function_of_its_own_and_published(demo) -> None:
+    [batch] = batches_of(demo, "planes")
+    assert (batch["state"], batch["rows_in"], batch["rows_out"]) == ("PUBLISHED", 3322, 3322)
+    makers = "SELECT count(*) FROM planes_view WHERE manufacturer = 'AIRBUS' AND decade IS NOT NULL"
+    assert demo.lake.query(makers, "air").rows == [["718"]]
+    functions = demo.session.client("lambda").get_paginator("list_functions").paginate()
+    names = {one["FunctionName"] for page in functions for one in page["Functions"]}
+    assert "tarn-local-air-planes" in names
+
+
+def test_a_crawled_dataset_has_its_partitions_from_the_crawler(demo) -> None:
+    [batch] = batches_of(demo, "weather")
+    assert (batch["state"], batch["objects"], batch["rows_out"]) == ("PUBLISHED", 3, 2226)
+    days = sorted(day for day, _ in partitions_of(demo, "weather", "sky"))
+    assert (days[0], days[-1], len(days)) == ("2013-01-01", "2013-02-01", 32), "hours in UTC"
+    crawler = demo.session.client("glue").get_crawler(Name="tarn-local-sky-weather")["Crawler"]
+    assert crawler["LastCrawl"]["Status"] == "SUCCEEDED"
+
+
+def test_a_view_shows_the_table_without_its_batches(demo) -> None:
+    for team, table in (("air", "flights"), ("sky", "weather")):
+        seen = demo.lake.query(f"SELECT * FROM {table}_view LIMIT 1", team).columns  # noqa: S608 (our own names)
+        behind = demo.lake.query(f"SELECT * FROM {table} LIMIT 1", team).columns  # noqa: S608
+        assert behind == [*seen, "batch"]
 
 
 def test_athena_answers_from_the_published_table_alone(demo) -> None:
-    answer = demo.lake.query("SELECT origin, count(*) AS flights FROM flights GROUP BY origin ORDER BY origin")
+    answer = demo.lake.query("SELECT origin, count(*) AS flights FROM flights GROUP BY origin ORDER BY origin", "air")
     assert answer.rows == [["EWR", "9893"], ["JFK", "9161"], ["LGA", "7950"]]
 
     glue = demo.session.client("glue")
     database = demo.lake.contract.team("air", "database/name")
     table = glue.get_table(DatabaseName=database, Name="airports")["Table"]
-    assert demo.lake.query("SELECT count(*) FROM airports").rows[0][0] == "1458"
+    assert demo.lake.query("SELECT count(*) FROM airports", "air").rows[0][0] == "1458"
     glue.delete_table(DatabaseName=database, Name="airports")
     with pytest.raises(QueryError, match="airports"):
-        demo.lake.query("SELECT count(*) FROM airports")
+        demo.lake.query("SELECT count(*) FROM airports", "air")
     assert published_keys(demo, "air/airports/"), f"the data itself stays where {table['Name']} was"
 
 

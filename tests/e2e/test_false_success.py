@@ -20,7 +20,7 @@ from tests.e2e.lake_world import (
     wait_for,
 )
 
-AIRLINES = Path(__file__).parents[2] / "datasets" / "airlines" / "samples" / "airlines.csv"
+AIRLINES = Path(__file__).parents[2] / "datasets" / "air" / "airlines" / "samples" / "airlines.csv"
 RAISES = "raise ValueError('column faa is not what it was')"
 KILLED_JVM = """
 import os, signal
@@ -54,7 +54,9 @@ def check_nothing_came_of_it(demo: Demo, batch: dict[str, Any], said: dict[str, 
 
     assert wait_for(ended, "the machine does not end") == "FAILED"
     assert said["state"] == "FAILED"
-    assert said["reason"] == batch["reason"]
+    assert said["subject"] == f"Tarn local: {batch['team']}/{batch['dataset']} FAILED"
+    assert f"Reason: {batch['reason']}" in said["message"]
+    assert f"tarn logs {batch['team']}/{batch['dataset']} --batch {batch['batch_id']}" in said["message"]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,10 +13,10 @@ import pytest
 from tarn import templates
 from tarn.lake import Lake
 from tarn.local import emulator
-from tests.e2e.lake_world import Demo, end_of, stage, start_batch
+from tests.e2e.lake_world import Demo, end_of, stage, start_batch, wait_for
+from tests.e2e.own_emulator import own_emulator
 
-AIRLINES = templates.ROOT / "datasets" / "airlines" / "samples" / "airlines.csv"
-COLUMNS = "carrier:string:required, name:string:required"
+AIRLINES = templates.ROOT / "datasets" / "air" / "airlines" / "samples" / "airlines.csv"
 PIPELINE = ("--team", "air", "--pipeline", "main")
 STACKS = {
     "tarn-local-foundations",
@@ -27,30 +26,35 @@ STACKS = {
 }
 
 TARN = Path(sys.executable).with_name("tarn")
+Tarn = Callable[..., subprocess.CompletedProcess[str]]
 Deploy = Callable[..., None]
 
 
 @pytest.fixture(scope="module")
-def deploy(tmp_path_factory) -> Iterator[Deploy]:
-    """``tarn deploy --layer`` as a user calls it, on an embedded AWS that these tests alone use."""
+def tarn(tmp_path_factory) -> Iterator[Tarn]:
+    """``tarn`` as a user calls it, on an embedded AWS that these tests alone use."""
     state = tmp_path_factory.mktemp("layers")
-    emulator.start(state)
-    environment = emulator.command_environment(state)
+    with own_emulator(state):
+        environment = {**emulator.command_environment(state), "COLUMNS": "300"}
+
+        def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+            command = [str(TARN), *arguments]
+            return subprocess.run(
+                command, capture_output=True, text=True, check=False, env=environment, cwd=templates.ROOT
+            )
+
+        yield run
+
+
+@pytest.fixture(scope="module")
+def deploy(tarn) -> Deploy:
+    """``tarn deploy --layer``, which must succeed."""
 
     def run(layer: str, *arguments: str) -> None:
-        command = [str(TARN), "deploy", "--quality", "off", "--layer", layer, *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=templates.ROOT)
+        done = tarn("deploy", "--quality", "off", "--layer", layer, *arguments)
         assert done.returncode == 0, done.stdout + done.stderr
 
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("AWS_")]:
-            patch.delenv(name)
-        for name, value in emulator.client_environment(state).items():
-            patch.setenv(name, value)
-        try:
-            yield run
-        finally:
-            emulator.stop(state, purge=True)
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +63,7 @@ def lake(deploy) -> Demo:
     deploy("foundations")
     deploy("team", "--team", "air")
     deploy("pipeline", *PIPELINE)
-    own = ("--parameter", f"Columns={COLUMNS}", "--parameter", "TransformSql=light.sql")
-    deploy("dataset", *PIPELINE, "--dataset", "airlines", *own)
+    deploy("dataset", "--team", "air", "--dataset", "airlines")
     session = boto3.Session()
     return Demo(0, "", Path(), Lake("local", session), session)
 
@@ -110,14 +113,92 @@ def test_foundations_change_under_the_others(lake, deploy) -> None:
     stage(lake, "airlines", AIRLINES, "again.csv")
 
 
-def test_they_are_removed_from_the_top(lake) -> None:
+LAYERS = [
+    pytest.param("dataset", ("--team", "air", "--dataset", "airlines"), id="dataset"),
+    pytest.param("pipeline", PIPELINE, id="pipeline"),
+    pytest.param("team", ("--team", "air"), id="team"),
+]
+
+
+def rows(lake: Demo) -> list[str]:
+    """What is registered."""
+    table = lake.session.resource("dynamodb").Table(lake.lake.contract.foundations("datasets-table/name"))
+    return sorted(row["dataset"] for row in table.scan()["Items"] if not row["dataset"].startswith("tick#"))
+
+
+def resources(lake: Demo, stack: str) -> set[tuple[str, str]]:
+    """Everything that stands in a stack and in those nested in it."""
     cloudformation = lake.session.client("cloudformation")
-    for stack in ("tarn-local-dataset-air-airlines", "tarn-local-pipeline-air-main", "tarn-local-team-air"):
-        cloudformation.delete_stack(StackName=stack)
-        waiter = cloudformation.get_waiter("stack_delete_complete")
-        waiter.wait(StackName=stack, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
-    assert roots(lake) == {"tarn-local-foundations"}
+    names = [one["StackName"] for one in cloudformation.describe_stacks()["Stacks"]]
+    return {
+        (one["ResourceType"], one["PhysicalResourceId"])
+        for name in names
+        if name.startswith(stack)
+        for one in cloudformation.describe_stack_resources(StackName=name)["StackResources"]
+    }
+
+
+def stack_of(layer: str) -> str:
+    [name] = [one for one in STACKS if one.startswith(f"tarn-local-{layer}")]
+    return name
+
+
+@pytest.mark.parametrize(
+    ("layer", "said"),
+    [
+        ("pipeline", "pipeline main of team air is in use by dataset airlines: remove their stacks first"),
+        ("team", "team air is in use by dataset airlines, pipeline main: remove their stacks first"),
+    ],
+)
+def test_cloudformation_itself_is_refused_out_of_order_and_nothing_changes(lake, layer, said) -> None:
+    cloudformation, stack = lake.session.client("cloudformation"), stack_of(layer)
+    before = resources(lake, stack), rows(lake), lake.lake.contract.queues()
+    cloudformation.delete_stack(StackName=stack)
+
+    def ended() -> dict | None:
+        found = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
+        return found if found["StackStatus"] == "DELETE_FAILED" else None
+
+    wait_for(ended, f"{stack} does not end DELETE_FAILED")
+    events = cloudformation.describe_stack_events(StackName=stack)["StackEvents"]
+    assert any(said in one.get("ResourceStatusReason", "") for one in events), events[:5]
+    assert (resources(lake, stack), rows(lake), Lake("local", lake.session).contract.queues()) == before
+
+
+@pytest.mark.parametrize(
+    ("layer", "arguments", "said"),
+    [
+        ("pipeline", PIPELINE, "tarn remove --layer dataset --team air --dataset airlines"),
+        ("team", ("--team", "air"), "tarn remove --layer pipeline --team air --pipeline main"),
+        ("foundations", (), "tarn remove --layer team --team air"),
+        ("dataset", ("--team", "air", "--dataset", "airlines"), "messages are in queue dataset/air/main/airlines/"),
+        ("dataset", ("--team", "air", "--dataset", "trains"), "there is no stack tarn-local-dataset-air-trains"),
+    ],
+)
+def test_the_command_says_what_is_in_the_way_and_how_to_go_on(lake, tarn, layer, arguments, said) -> None:
+    before = resources(lake, "tarn-local")
+    done = tarn("remove", "--yes", "--layer", layer, *arguments)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert resources(lake, "tarn-local") == before
+
+
+def test_they_are_removed_from_the_top(lake, tarn) -> None:
+    end_of(lake, start_batch(lake, "airlines"))
+    said = ""
+    for layer, arguments in (one.values for one in LAYERS):
+        done = tarn("remove", "--yes", "--layer", layer, *arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        said += done.stdout
+    assert "/air/airlines/" in said, "what was published stays, and the command says so"
+    assert "AWS::KMS::Key" in said
+    assert {one["StackName"] for one in lake.session.client("cloudformation").describe_stacks()["Stacks"]} & STACKS == {
+        "tarn-local-foundations"
+    }
     left = Lake("local", lake.session).contract
     assert (left.datasets(), left.pipelines(), left.teams()) == ([], [], [])
-    rows = lake.session.resource("dynamodb").Table(left.foundations("datasets-table/name")).scan()["Items"]
-    assert [row["dataset"] for row in rows if not row["dataset"].startswith("tick#")] == [], "a registration is left"
+    assert rows(lake) == [], "a registration is left"
+
+    done = tarn("remove", "--yes", "--layer", "foundations")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "AWS::S3::Bucket" in done.stdout

@@ -29,6 +29,8 @@ TEAM = "air"
 DATASET = "flights"
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 START_BATCH = "start-batch"
+SHARED_FUNCTION = "arn:aws:lambda:eu-west-1:123456789012:function:transform-objects"
+OWN_FUNCTION = "arn:aws:lambda:eu-west-1:123456789012:function:tarn-local-air-flights"
 HANDLERS = ("start_raw_to_stage", "transform_objects", "record_outcomes")
 SQL = "SELECT upper(carrier) AS carrier, delay FROM source"
 REGISTRATION = {
@@ -42,7 +44,7 @@ REGISTRATION = {
     "on_mismatch": "quarantine",
     "max_object_mib": 1,
     "asset_prefix": "assets/0123/flights/",
-    "transform_sql": "light.sql",
+    "light_transform": "light.sql",
     "min_items": 1,
     "max_items": 10,
 }
@@ -66,7 +68,7 @@ class Context:
 class Machine:
     """The Express machine, as a Step Functions client."""
 
-    transform: ModuleType
+    transforms: Mapping[str, ModuleType]
     record: ModuleType
     context: Context = field(default_factory=Context)
     status: str = "SUCCEEDED"
@@ -87,7 +89,8 @@ class Machine:
     def _settle(self, group: dict[str, Any]) -> Any:
         told = {name: group[name] for name in ("team", "dataset", "items")}
         try:
-            transformed = self._json(self.transform.handler({"schema": 1, **told}, self.context))
+            transform = self.transforms[group["transform_function_arn"]]
+            transformed = self._json(transform.handler({"schema": 1, **told}, self.context))
             self._json({**group, "transformed": transformed})
             recorded = self._json(self.record.handler({"schema": 1, **told, **transformed}, self.context))
         except Exception:  # noqa: BLE001 (States.ALL)
@@ -145,7 +148,7 @@ class Hop:
                 "queue_url": lake.pipeline_queue_url,
             }
         )
-        lake.s3.put_object(Bucket=lake.asset_bucket, Key="assets/0123/flights/light.sql", Body=SQL.encode())
+        self.write("light.sql", SQL)
         for name, value in {
             "OBJECTS_TABLE_NAME": lake.objects.name,
             "DATASETS_TABLE_NAME": lake.datasets.name,
@@ -153,7 +156,8 @@ class Hop:
             "STAGE_BUCKET_NAME": lake.stage_bucket,
             "START_BATCH_FUNCTION_ARN": START_BATCH,
             "STATE_MACHINE_ARN": "arn:aws:states:eu-west-1:123456789012:stateMachine:raw-to-stage",
-            "TRANSFORM_FUNCTION_ARN": "arn:aws:lambda:eu-west-1:123456789012:function:transform-objects",
+            "TRANSFORM_FUNCTION_ARN": SHARED_FUNCTION,
+            "DATASET_NAME": "",
             "DUCKDB_MEMORY_MIB": "256",
             "DUCKDB_SPILL_MIB": "256",
             "DUCKDB_THREADS": "1",
@@ -166,10 +170,25 @@ class Hop:
         for name in HANDLERS:
             sys.modules.pop(f"pipeline.{name}", None)
         self.start, self.transform, self.record = (importlib.import_module(f"pipeline.{name}") for name in HANDLERS)
-        self.machine = Machine(self.transform, self.record)
+        self.own_transform = self._own_transform()
+        self.machine = Machine({SHARED_FUNCTION: self.transform, OWN_FUNCTION: self.own_transform}, self.record)
         self.botocore_states, self.start.STATES = self.start.STATES, self.machine
         self.woken: list[dict[str, Any]] = []
         self._patch.setattr(self.record.CLIENTS.functions, "invoke", self._invoke, raising=False)
+
+    def _own_transform(self) -> ModuleType:
+        """The same handler as the function of the one dataset, whose transform is Python."""
+        with self._patch.context() as inner:
+            inner.setenv("DATASET_NAME", DATASET)
+            shared = sys.modules.pop("pipeline.transform_objects")
+            own = importlib.import_module("pipeline.transform_objects")
+            sys.modules["pipeline.transform_objects"] = shared
+        return own
+
+    def write(self, name: str, text: str) -> None:
+        """Put a file of the dataset's folder into the asset bucket."""
+        key = f"{REGISTRATION['asset_prefix']}{name}"
+        self.lake.s3.put_object(Bucket=self.lake.asset_bucket, Key=key, Body=text.encode())
 
     def register(self, **changes: Any) -> None:
         row = {

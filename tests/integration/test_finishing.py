@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import boto3
 import pytest
 
-from lake import batches, finishing, names, outcomes, publishing
+from lake import batches, clock, finishing, names, outcomes, publishing, waiting
 from lake.batches import NotInStateError
 from lake.outcomes import OutcomeMismatchError, OutcomeMissingError
 from tests.integration.tables import Lake, open_lake
@@ -41,6 +41,7 @@ def lake(opened) -> Lake:
             opened.s3.delete_object(Bucket=bucket, Key=one.key)
     for one in opened.objects.scan()["Items"]:
         opened.objects.delete_item(Key={"id": one["id"]})
+    opened.datasets.delete_item(Key=waiting.tick_key(TEAM, DATASET))
     opened.batches.put_item(
         Item={
             **batches.row_key(TEAM, DATASET, BATCH_ID),
@@ -196,6 +197,9 @@ def test_a_verdict_that_passed_while_a_rule_failed_is_refused(lake) -> None:
 def finish(lake: Lake, monkeypatch, state: str, **event: Any) -> dict[str, Any]:
     monkeypatch.setenv("BATCHES_TABLE_NAME", lake.batches.name)
     monkeypatch.setenv("OBJECTS_TABLE_NAME", lake.objects.name)
+    monkeypatch.setenv("DATASETS_TABLE_NAME", lake.datasets.name)
+    monkeypatch.setenv("ENVIRONMENT_NAME", "dev")
+    monkeypatch.setenv("PIPELINE_NAME", "main")
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     handler = importlib.reload(importlib.import_module("pipeline.finish_batch")).handler
     given = {"state": state, "run": run_of(lake, event.pop("attempt", 1)), "transform": TRANSFORM_ANSWER, **event}
@@ -236,11 +240,149 @@ def test_a_published_batch_has_its_rows(lake, monkeypatch) -> None:
     assert [lake.row(identity)["state"] for identity in STAGED] == ["PUBLISHED"] * 3
     end = row(lake)
     assert (end["state"], end["rows_in"], end["rows_out"], end["files"]) == ("PUBLISHED", 5, 4, 1)
+    assert (end["bytes"], end["partitions"]) == (7, 0)
     assert end["quality"]["outcome"] == "passed"
     assert [one["rule"] for one in end["quality"]["rules"]] == [one["rule"] for one in RULES]
     assert "unfinished" not in end
     assert "reason" not in end
     assert (told["state"], told["reason"]) == ("PUBLISHED", "")
+
+
+def test_the_row_has_the_times_that_are_known(lake, monkeypatch) -> None:
+    prove_transform(lake)
+    prove_quality(lake)
+    prove_published(lake, {})
+    lake.batches.update_item(
+        Key=batches.row_key(TEAM, DATASET, BATCH_ID),
+        UpdateExpression="SET started_at = :then",
+        ExpressionAttributeValues={":then": clock.stamp(clock.now() - timedelta(seconds=100))},
+    )
+    finish(lake, monkeypatch, "PUBLISHED", quality=PASSED)
+    end = row(lake)
+    assert 98 <= end["transform_seconds"] <= 110
+    assert 0 <= end["quality_seconds"] <= 10
+
+
+def test_what_was_never_started_or_judged_has_no_times(lake, monkeypatch) -> None:
+    prove_quality(lake)
+    prove_published(lake, {})
+    finish(lake, monkeypatch, "PUBLISHED", quality={"outcome": "no rules"})
+    assert {"transform_seconds", "quality_seconds"} & set(row(lake)) == set()
+
+
+def test_the_next_attempt_begins_without_the_numbers_of_the_last(lake, monkeypatch) -> None:
+    prove_quality(lake)
+    prove_published(lake, {"air/flights/batch=1/p.parquet": 7})
+    finish(lake, monkeypatch, "PUBLISHED", quality=PASSED)
+    batches.new_attempt(lake.batches, batches.of_row(row(lake)), NOW)
+    assert {"quality", *batches.STATISTICS} & set(row(lake)) == set()
+
+
+def published_at(lake: Lake) -> str | None:
+    tick = lake.datasets.get_item(Key=waiting.tick_key(TEAM, DATASET)).get("Item", {})
+    return tick.get("published_at")
+
+
+def test_the_tick_row_knows_when_the_dataset_published(lake, monkeypatch) -> None:
+    prove_quality(lake)
+    prove_published(lake, {})
+    finish(lake, monkeypatch, "PUBLISHED", quality=PASSED)
+    assert published_at(lake) == row(lake)["finished_at"]
+
+
+def test_a_later_publication_stays_and_so_does_what_the_tick_wrote(lake, monkeypatch) -> None:
+    prove_quality(lake)
+    prove_published(lake, {})
+    stood = {**waiting.tick_key(TEAM, DATASET), "kind": "tick", "published_at": "2999-01-01T00:00:00.000Z"}
+    lake.datasets.put_item(Item=stood | {"waiting_since": "2026-01-01T00:00:00.000Z"})
+    finish(lake, monkeypatch, "PUBLISHED", quality=PASSED)
+    tick = lake.datasets.get_item(Key=waiting.tick_key(TEAM, DATASET))["Item"]
+    assert tick == stood | {"waiting_since": "2026-01-01T00:00:00.000Z"}
+
+
+def test_what_is_not_published_leaves_the_dataset_as_stale_as_it_was(lake, monkeypatch) -> None:
+    prove_quality(lake, "block", [*RULES, BROKEN])
+    finish(lake, monkeypatch, "FAILED_QUALITY", quality={"run_id": "jr_q", "outcome": "failed"})
+    assert published_at(lake) is None
+
+
+def emitted(capsys) -> list[dict[str, Any]]:
+    """The metrics that were sent, each with its dimensions."""
+    found = []
+    for line in capsys.readouterr().out.splitlines():
+        sent = json.loads(line)
+        for directive in sent.get("_aws", {}).get("CloudWatchMetrics", []):
+            for names_of in directive["Dimensions"]:
+                values = {one["Name"]: (sent[one["Name"]], one["Unit"]) for one in directive["Metrics"]}
+                found.append({"dimensions": {name: sent[name] for name in names_of}, **values})
+    return found
+
+
+OF_THE_DATASET = {"Environment": "dev", "Team": "air", "Dataset": "flights"}
+OF_THE_PIPELINE = {"Environment": "dev", "Team": "air", "Pipeline": "main"}
+
+
+def test_an_ending_is_counted_for_its_dataset_and_its_pipeline(lake, monkeypatch, capsys) -> None:
+    monkeypatch.delenv("POWERTOOLS_METRICS_DISABLED")
+    prove_quality(lake)
+    prove_published(lake, {"air/flights/batch=1/p.parquet": 7})
+    finish(lake, monkeypatch, "PUBLISHED", quality=PASSED)
+    counted = {
+        "BatchesPublished": ([1.0], "Count"),
+        "RowsPublished": ([4.0], "Count"),
+        "BytesPublished": ([7.0], "Bytes"),
+    }
+    assert emitted(capsys) == [
+        {"dimensions": OF_THE_DATASET, **counted},
+        {"dimensions": OF_THE_PIPELINE, **counted},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cause", "counted"),
+    [
+        ("", {"BatchesFailed": ([1.0], "Count")}),
+        (
+            json.dumps({"JobName": "t", "JobRunState": "TIMEOUT"}),
+            {"BatchesFailed": ([1.0], "Count"), "JobRunsFailed": ([1.0], "Count")},
+        ),
+    ],
+    ids=["anything", "a job's run"],
+)
+def test_a_failure_is_counted_and_a_jobs_run_apart(lake, monkeypatch, capsys, cause, counted) -> None:
+    monkeypatch.delenv("POWERTOOLS_METRICS_DISABLED")
+    finish(lake, monkeypatch, "FAILED", failure={"Error": "States.TaskFailed", "Cause": cause})
+    assert emitted(capsys)[1] == {"dimensions": OF_THE_PIPELINE, **counted}
+
+
+def test_a_blocked_batch_is_counted(lake, monkeypatch, capsys) -> None:
+    monkeypatch.delenv("POWERTOOLS_METRICS_DISABLED")
+    prove_quality(lake, "block", [*RULES, BROKEN])
+    finish(lake, monkeypatch, "FAILED_QUALITY", quality={"run_id": "jr_q", "outcome": "failed"})
+    assert emitted(capsys)[1] == {"dimensions": OF_THE_PIPELINE, "BatchesBlocked": ([1.0], "Count")}
+
+
+def test_a_person_is_told_what_failed_and_what_to_do_next(lake, monkeypatch) -> None:
+    prove_quality(lake, "block", [*RULES, BROKEN])
+    told = finish(lake, monkeypatch, "FAILED_QUALITY", quality={"run_id": "jr_q", "outcome": "failed"})
+    assert told["subject"] == "Tarn dev: air/flights FAILED_QUALITY, 1 of 3 rules failed"
+    assert (told["schema"], told["rules_failed"]) == (1, 1)
+    assert told["message"].splitlines() == [
+        f"air/flights, batch {BATCH_ID}, attempt 1: FAILED_QUALITY",
+        "Nothing was published: its data does not meet the dataset's rules, and the dataset blocks.",
+        "",
+        'Reason: 1 of 3 rules failed, first Mean "hour" > 30: Value: NaN',
+        "",
+        "1 of 3 rules failed. The first:",
+        '  Mean "hour" > 30',
+        "  Mean = nan",
+        "",
+        "Figures: rows in 5, rows out 4",
+        "",
+        "Next:",
+        f"  tarn logs air/flights --batch {BATCH_ID} --environment dev",
+        "  tarn status --environment dev",
+    ]
 
 
 def test_finishing_twice_is_finishing_once(lake, monkeypatch) -> None:
@@ -349,6 +491,7 @@ def test_a_failure_after_the_row_says_published_changes_nothing(lake, monkeypatc
     finish(lake, monkeypatch, "PUBLISHED", quality=PASSED)
     told = finish(lake, monkeypatch, "FAILED", failure={"Error": "States.Timeout"})
     assert (row(lake)["state"], told["state"]) == ("PUBLISHED", "PUBLISHED")
+    assert "Its data is published." in told["message"]
 
 
 def test_an_attempt_whose_turn_is_over_writes_nothing(lake, monkeypatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,9 +13,9 @@ import pytest
 from botocore.client import BaseClient
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from lake import catalog, names
+from lake import catalog, names, python_transform
 from tests.integration import first_hop_world
-from tests.integration.first_hop_world import DATASET, NOON, START_BATCH, TEAM, Hop, counting
+from tests.integration.first_hop_world import DATASET, NOON, OWN_FUNCTION, START_BATCH, TEAM, Hop, counting
 from tests.integration.tables import Lake, lake, receive_all
 
 __all__ = ["lake"]
@@ -348,12 +349,141 @@ def test_the_client_waits_longer_than_the_function_and_never_starts_again(hop: H
 
 
 def test_a_group_that_breaks_off_fails_alone(hop: Hop) -> None:
-    hop.lake.datasets.put_item(Item={"team": TEAM, "dataset": "trains", "kind": "dataset", "pipeline": "main"})
+    hop.register(dataset="trains", light_transform="gone.sql")
     stray = hop.land("a.csv", GOOD, prefix=f"{TEAM}/trains/")
-    hop.lake.datasets.delete_item(Key={"team": TEAM, "dataset": "trains"})
     message = hop.land("a.csv", GOOD)
     assert hop.go(stray, message) == ["m0"]
     assert [group["dataset"] for group in hop.machine.inputs[0]["groups"]] == ["trains", DATASET]
+
+
+def test_a_dataset_that_is_not_registered_comes_back_without_harm(hop: Hop) -> None:
+    hop.register(dataset="trains")
+    strays = [hop.land(name, GOOD, prefix=f"{TEAM}/trains/") for name in ("a.csv", "b.csv")]
+    hop.lake.datasets.delete_item(Key={"team": TEAM, "dataset": "trains"})
+    message = hop.land("a.csv", GOOD)
+    assert hop.go(strays[0], message, strays[1]) == ["m0", "m2"]
+    assert [group["dataset"] for group in hop.machine.inputs[0]["groups"]] == [DATASET]
+    assert hop.go(*strays) == ["m0", "m1"]
+    assert len(hop.machine.inputs) == 1
+    hop.register(dataset="trains")
+    assert hop.go(*strays) == []
+
+
+# A dataset whose light transform is Python
+
+PYTHON = """
+from pathlib import Path
+
+def transform(path: Path):
+    assert path.name.endswith(".txt"), path.name
+    for line in path.read_text().splitlines():
+        if line == "forever":
+            while True:
+                pass
+        carrier, delay = line.split("|")
+        yield {"carrier": carrier, "delay": int(delay)}
+"""
+
+
+@pytest.fixture
+def python_hop(hop: Hop) -> Hop:
+    hop.write("light.py", PYTHON)
+    hop.register(light_transform="light.py", transform_function_arn=OWN_FUNCTION)
+    return hop
+
+
+def test_python_stages_what_it_returns_in_its_own_function(python_hop: Hop, tmp_path: Path) -> None:
+    message = python_hop.land("2013/a b.txt", "UA|7\nAA|-3\n")
+    assert python_hop.go(message) == []
+    assert [one["transform_function_arn"] for one in python_hop.machine.inputs[0]["groups"]] == [OWN_FUNCTION]
+    staged = python_hop.staged(message)
+    assert staged is not None
+    assert staged["rows"] == 2
+    bucket, key = names.split_object_id(python_hop.staged_id(message))
+    (tmp_path / "x").write_bytes(python_hop.lake.s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+    found = duckdb.connect().execute("SELECT carrier, delay FROM read_parquet(?)", [str(tmp_path / "x")]).fetchall()
+    assert found == [("UA", 7), ("AA", -3)]
+
+
+def test_each_object_of_python_has_its_own_end(python_hop: Hop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(python_transform, "SECONDS", 2)
+    good = [python_hop.land(f"{place}.txt", f"UA|{place}\n") for place in range(2)]
+    bad = {
+        "raises.txt": ("UA|x\n", "light.py, line 11: ValueError: invalid literal for int()"),
+        "named.csv": ("UA|1\n", "light.py, line 5: AssertionError: named.csv"),
+        "large.txt": ("UA|99999999999\n", "row 1, column 'delay': '99999999999' is not of type int"),
+        "never.txt": ("forever\n", "light.py did not return within 2 s"),
+    }
+    refused = {name: python_hop.land(name, body) for name, (body, _) in bad.items()}
+    assert python_hop.go(*refused.values(), *good) == []
+    assert [python_hop.raw(one)["state"] for one in good] == ["STAGED"] * 2
+    for name, (_, reason) in bad.items():
+        row = python_hop.raw(refused[name])
+        assert row["state"] == "QUARANTINED"
+        assert row["reason"].startswith(reason)
+
+
+def test_python_that_does_not_fit_into_the_time_comes_back(python_hop: Hop, monkeypatch: pytest.MonkeyPatch) -> None:
+    messages = [python_hop.land(f"{place}.txt", "UA|1\n") for place in range(3)]
+    left = iter([200.0, python_transform.SECONDS, python_transform.SECONDS])
+    monkeypatch.setattr(
+        python_hop.machine.context, "get_remaining_time_in_millis", lambda: int((next(left) + 15) * 1000), raising=False
+    )
+    assert len(python_hop.go(*messages)) == 2
+    assert sorted(python_hop.raw(one)["state"] for one in messages) == ["LANDED", "LANDED", "STAGED"]
+
+
+@pytest.mark.parametrize("text", [None, "def transform(path:\n", "def other(path): ..."])
+def test_python_that_cannot_be_run_at_all_is_the_groups_fault(python_hop: Hop, text: str | None) -> None:
+    if text is None:
+        python_hop.register(light_transform="gone.py", transform_function_arn=OWN_FUNCTION)
+    else:
+        python_hop.write("light.py", text)
+    message = python_hop.land("a.txt", "UA|1\n")
+    assert python_hop.go(message) == ["m0"]
+    assert python_hop.raw(message)["state"] == "LANDED"
+
+
+def test_python_runs_nowhere_but_in_its_own_function(python_hop: Hop) -> None:
+    event = {"team": TEAM, "dataset": DATASET, "items": []}
+    with pytest.raises(python_hop.transform.WrongFunctionError):
+        python_hop.transform.handler(event, python_hop.machine.context)
+    python_hop.register(dataset="trains", light_transform="light.py")
+    with pytest.raises(python_hop.own_transform.WrongFunctionError):
+        python_hop.own_transform.handler({**event, "dataset": "trains"}, python_hop.machine.context)
+    assert python_hop.own_transform.handler(event, python_hop.machine.context) == {"results": []}
+
+
+def test_a_row_of_before_the_upgrade_names_its_sql_by_the_old_name(hop: Hop) -> None:
+    hop.register(light_transform=None, transform_sql="light.sql")
+    message = hop.land("a.csv", GOOD)
+    assert hop.go(message) == []
+    hop.register(light_transform=None, transform_sql="gone.sql")
+    hop.reload()
+    assert hop.go(message) == ["m0"]
+
+
+# Formats that the first hop meets
+
+
+def test_a_decompression_bomb_asks_for_attention_as_too_large(hop: Hop) -> None:
+    message = hop.land("a.csv.gz", gzip.compress(GOOD.encode() + b"UA,1\n" * 2_000_000))
+    assert hop.go(message) == []
+    row = hop.raw(message)
+    assert (row["state"], row["reason"]) == (
+        "TOO_LARGE", "its text is more than 1 MiB, though the file itself is smaller",
+    )  # fmt: skip
+    assert [one["id"] for one in hop.lake.attention()] == [message["id"]]
+
+
+def test_json_lines_are_staged(hop: Hop) -> None:
+    hop.register(format={"type": "json"})
+    hop.reload()
+    good = hop.land("a.json", '{"carrier": "ua", "delay": 7}\n')
+    bad = hop.land("b.json", '{"carrier": "ua", "delay": 7}\n{"carrier": "ua", "delay": "7"}\n')
+    assert hop.go(good, bad) == []
+    assert hop.raw(good)["state"] == "STAGED"
+    assert hop.raw(bad)["reason"] == "line 2, column 'delay': '7' (text) is not of type int"
 
 
 @pytest.mark.parametrize("letter", ["x", "ü", "€", "😀", "\x01"], ids=["ascii", "two", "three", "four", "control"])
@@ -422,7 +552,7 @@ def test_ten_objects_cost_three_writes_each_and_few_calls(hop: Hop, monkeypatch:
         "s3.GetObject": 10, "s3.PutObject": 10, "dynamodb.BatchGetItem": 1, "dynamodb.PutItem": 10,
         "dynamodb.UpdateItem": 10, "sqs.SendMessageBatch": 1, "sqs.GetQueueAttributes": 1,
     }  # fmt: skip
-    assert cold.made - warm.made == {"s3.GetObject": 1, "dynamodb.GetItem": 2}
+    assert cold.made - warm.made == {"s3.GetObject": 1, "dynamodb.GetItem": 3}
 
 
 def test_no_file_is_left_on_the_disk(hop: Hop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -448,10 +578,10 @@ def test_a_refusal_does_not_undo_what_is_staged(hop: Hop) -> None:
 
 def test_a_dataset_without_sql_keeps_its_columns_and_one_whose_sql_is_missing_waits(hop: Hop) -> None:
     message = hop.land("a.csv", GOOD)
-    hop.register(transform_sql="gone.sql")
+    hop.register(light_transform="gone.sql")
     hop.reload()
     assert hop.go(message) == ["m0"]
-    hop.register(transform_sql=None)
+    hop.register(light_transform=None)
     hop.reload()
     assert hop.go(message) == []
 

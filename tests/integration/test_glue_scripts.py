@@ -22,7 +22,7 @@ from pyspark.sql import SparkSession
 from tarn import jars
 
 ROOT = Path(__file__).parents[2]
-FLIGHTS = ROOT / "datasets" / "flights"
+FLIGHTS = ROOT / "datasets" / "air" / "flights"
 VIEW = "org.apache.hadoop.fs.viewfs.ViewFileSystemOverloadScheme"
 PENDING = "s3://analytics/air/_pending/b1/1/"
 
@@ -99,10 +99,9 @@ def stage(buckets: Path, key: str, query: str) -> dict[str, Any]:
 
 def light(dataset: str, files: str, **types: str) -> str:
     """The dataset's light transform over raw files, as one query."""
-    source = (
-        f"read_csv('{ROOT / 'datasets' / dataset / files}', nullstr = 'NA', types = {types or {'name': 'VARCHAR'}})"
-    )
-    select = (ROOT / "datasets" / dataset / "light.sql").read_text().strip().rstrip(";")
+    place = ROOT / "datasets" / "air" / dataset / files
+    source = f"read_csv('{place}', nullstr = 'NA', types = {types or {'name': 'VARCHAR'}})"
+    select = (ROOT / "datasets" / "air" / dataset / "light.sql").read_text().strip().rstrip(";")
     return f"WITH source AS (SELECT * FROM {source}) {select}"  # noqa: S608
 
 
@@ -128,7 +127,7 @@ def heavy() -> Any:
 
 def verdicts(spark: SparkSession, written: dict[str, Any], dataset: str) -> list[Any]:
     judge_batch.configure(spark)  # of another meaning than the transform's
-    text = (ROOT / "datasets" / dataset / "rules.dqdl").read_text()
+    text = (ROOT / "datasets" / "air" / dataset / "rules.dqdl").read_text()
     return judge_batch.judged(judge_batch.read_pending(spark, PENDING, written), "s3://assets/rules.dqdl", text)
 
 

@@ -6,6 +6,8 @@ Stock MiniStack reads all that lies under a table's location, whatever is regist
 
 from __future__ import annotations
 
+import base64
+import json
 import tempfile
 import uuid
 from collections.abc import Callable
@@ -15,6 +17,7 @@ from typing import Any
 import duckdb
 import pytest
 
+from lake import views
 from tests.integration.local_world import until
 
 COLUMNS = {
@@ -81,8 +84,7 @@ class Tables:
     def run(self, query: str, **request: Any) -> dict[str, Any]:
         started = self.athena.start_query_execution(
             QueryString=query,
-            QueryExecutionContext={"Database": self.database},
-            **({"WorkGroup": self.group} | request),
+            **({"QueryExecutionContext": {"Database": self.database}, "WorkGroup": self.group} | request),
         )["QueryExecutionId"]
 
         def ended() -> dict[str, Any] | None:
@@ -189,3 +191,72 @@ def test_the_workgroup_says_where_results_go(tables: Tables) -> None:
     assert primary["ResultConfiguration"]["OutputLocation"].startswith(mine["OutputLocation"])
     with pytest.raises(tables.athena.exceptions.InvalidRequestException, match="not found"):
         tables.run("SELECT 1", WorkGroup="nobody")
+
+
+def test_a_view_that_publishing_made_shows_no_batch(tables: Tables, table: str) -> None:
+    views.ensure(tables.glue, tables.database, table, "air/flights", "batch")
+    execution = tables.run(f"SELECT * FROM {table}_view WHERE origin = 7")
+    assert execution["Status"]["State"] == "SUCCEEDED", execution["Status"]
+    results = tables.athena.get_query_results(QueryExecutionId=execution["QueryExecutionId"])["ResultSet"]
+    described = {column["Name"]: column["Type"] for column in results["ResultSetMetadata"]["ColumnInfo"]}
+    assert list(described) == [*COLUMNS, "origin"]
+    assert [datum.get("VarCharValue") for datum in results["Rows"][1]["Data"]][:2] == ["1", "n1"]
+    joined = f"SELECT v.id, t.batch FROM {tables.database}.{table}_view v JOIN {table} t ON v.id = t.id ORDER BY 1"
+    assert tables.rows(joined) == [["id", "batch"], ["1", "b1"], ["3", "b/3 ü"]]
+    qualified = f"SELECT {tables.database}.{table}_view.id FROM {tables.database}.{table}_view ORDER BY 1"
+    assert tables.rows(qualified) == [["id"], ["1"], ["3"]]
+    assert "batch" in tables.reason(f"SELECT batch FROM {table}_view")
+
+
+def _view(tables: Tables, sql: str, columns: dict[str, str], schema: str, text: str | None = None) -> str:
+    name = f"v_{uuid.uuid4().hex[:8]}"
+    content = {
+        "originalSql": sql,
+        "catalog": "awsdatacatalog",
+        "schema": schema,
+        "columns": [{"name": column, "type": "bigint"} for column in columns],
+    }
+    encoded = base64.b64encode(json.dumps(content).encode()).decode()
+    tables.glue.create_table(
+        DatabaseName=tables.database,
+        TableInput={
+            "Name": name,
+            "TableType": "VIRTUAL_VIEW",
+            "Parameters": {"presto_view": "true"},
+            "StorageDescriptor": {"Columns": _columns(columns), "Location": "", "SerdeInfo": {}},
+            "ViewOriginalText": text or f"/* Presto View: {encoded} */",
+        },
+    )
+    return name
+
+
+def test_a_view_of_a_view_reads_its_own_database(tables: Tables, table: str) -> None:
+    inner = _view(tables, f"SELECT id AS number FROM {table}", {"number": "bigint"}, tables.database)
+    outer = _view(tables, f"SELECT max(number) AS most FROM {inner}", {"most": "bigint"}, tables.database)
+    other = f"other_{uuid.uuid4().hex[:8]}"
+    tables.glue.create_database(DatabaseInput={"Name": other})
+    execution = tables.run(f"SELECT most FROM {tables.database}.{outer}", QueryExecutionContext={"Database": other})
+    assert execution["Status"]["State"] == "SUCCEEDED", execution["Status"]
+    answer = tables.athena.get_query_results(QueryExecutionId=execution["QueryExecutionId"])["ResultSet"]["Rows"]
+    assert answer[1]["Data"] == [{"VarCharValue": "3"}]
+
+
+def test_a_view_that_is_wrong_fails_the_query(tables: Tables, table: str) -> None:
+    sql = f"SELECT id FROM {table}"
+    broken = _view(tables, sql, {"id": "bigint"}, tables.database, "/* Presto View: bm8ganNvbg== */")
+    assert "HIVE_INVALID_VIEW_DATA" in tables.reason(f"SELECT * FROM {broken}")
+    hive = _view(tables, sql, {"id": "bigint"}, tables.database, sql)
+    assert "HIVE_UNSUPPORTED_VIEW" in tables.reason(f"SELECT * FROM {hive}")
+    lacking = _view(tables, sql, {"id": "bigint", "gone": "bigint"}, tables.database)
+    assert "gone" in tables.reason(f"SELECT * FROM {lacking}")
+    stale = _view(tables, sql, {"id": "bigint"}, tables.database)
+    held = tables.glue.get_table(DatabaseName=tables.database, Name=stale)["Table"]
+    given = {key: held[key] for key in ("Name", "TableType", "Parameters", "ViewOriginalText")}
+    given["StorageDescriptor"] = {"Columns": _columns({"other": "bigint"})}
+    tables.glue.update_table(DatabaseName=tables.database, TableInput=given)
+    assert "stale" in tables.reason(f"SELECT * FROM {stale}")
+    itself = _view(tables, "SELECT id FROM itself", {"id": "bigint"}, tables.database)
+    held = tables.glue.get_table(DatabaseName=tables.database, Name=itself)["Table"]
+    given = {key: held[key] for key in ("TableType", "Parameters", "ViewOriginalText", "StorageDescriptor")}
+    tables.glue.create_table(DatabaseName=tables.database, TableInput={"Name": "itself", **given})
+    assert "do not end" in tables.reason("SELECT * FROM itself")

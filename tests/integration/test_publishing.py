@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from lake import batches, names, outcomes, publishing
+from lake import batches, crawls, names, outcomes, publishing
 from lake.batches import Batch, NotInStateError, State
-from tests.integration.tables import REGION, Lake, open_lake
+from tests.integration.tables import REGION, Lake, load_handler, open_lake
 
 NOW = datetime(2026, 11, 23, 16, 44, tzinfo=UTC)
 TEAM, DATASET, BATCH_ID = "air", "flights", "20261123t164400-0123456789ab"
@@ -73,8 +73,8 @@ class Bench:
         for bucket in (self.lake.stage_bucket, self.lake.analytics_bucket):
             for one in outcomes.list_files(self.lake.s3, bucket, ""):
                 self.lake.s3.delete_object(Bucket=bucket, Key=one.key)
-        with suppress(self.glue.exceptions.EntityNotFoundException):
-            self.glue.delete_table(DatabaseName="air", Name="flights")
+        for one in self.glue.get_tables(DatabaseName="air")["TableList"]:
+            self.glue.delete_table(DatabaseName="air", Name=one["Name"])
 
 
 def run_of(lake: Bench, attempt: int) -> outcomes.Run:
@@ -102,10 +102,12 @@ def transformed(
     files: Mapping[str, bytes],
     columns: Mapping[str, str] = COLUMNS,
     partition_by: tuple[str, ...] = (),
+    **registered: str,
 ) -> outcomes.Run:
     """What start_batch and the transform job leave: manifest, row, pending files, outcome."""
     run = run_of(lake, attempt)
     registration = {"database_name": "air", "table_name": "flights", "partition_by": list(partition_by)}
+    registration |= registered
     put(lake, run.manifest_uri, {"schema": 1, "registration": registration, "objects": []})
     for name, body in files.items():
         put(lake, run.pending_uri + name, body)
@@ -153,6 +155,11 @@ def published(lake: Bench) -> dict[str, bytes]:
 def partitions(lake: Bench) -> dict[tuple[str, ...], str]:
     found = lake.glue.get_partitions(DatabaseName="air", TableName="flights")["Partitions"]
     return {tuple(one["Values"]): one["StorageDescriptor"]["Location"] for one in found}
+
+
+def view_columns(lake: Bench) -> list[str]:
+    view = lake.glue.get_table(DatabaseName="air", Name="flights_view")["Table"]
+    return [one["Name"] for one in view["StorageDescriptor"]["Columns"]]
 
 
 @pytest.fixture(scope="module")
@@ -310,6 +317,7 @@ def test_stopped_at_any_call_and_run_again(bench, answered, retried_as, monkeypa
         if retried_as == "the same attempt":
             publish(bench, run)
             assert end_state(bench) == expected(FIRST, bench), f"stopped at call {at}"
+            assert view_columns(bench) == ["flight", "carrier", "month"], f"stopped at call {at}"
         else:
             publish(bench, transformed(bench, 2, SECOND, partition_by=("month",)))
             assert end_state(bench) == expected(SECOND, bench), f"stopped at call {at}"
@@ -346,3 +354,191 @@ def test_however_often_it_is_stopped_and_whatever_the_attempts_wrote(bench, atte
     assert end_state(bench) == expected(last, bench)
     assert {key for key, _ in receipt.files} == set(expected(last, bench)[0])
     assert set(receipt.deleted).isdisjoint(key for key, _ in receipt.files)
+
+
+def test_a_view_without_the_batch_follows_the_tables_columns(lake) -> None:
+    publish(lake, transformed(lake, 1, {"month=1/p.parquet": b"a"}, partition_by=("month",)))
+    assert view_columns(lake) == ["flight", "carrier", "month"]
+    publish(lake, transformed(lake, 2, {"month=1/p.parquet": b"a"}, {"gate": "string"}, partition_by=("month",)))
+    assert view_columns(lake) == ["flight", "carrier", "gate", "month"]
+
+
+def test_a_table_that_somebody_else_made_under_the_views_name_stays_as_it_is(lake) -> None:
+    theirs = {"Name": "flights_view", "StorageDescriptor": {"Columns": [{"Name": "own", "Type": "int"}]}}
+    lake.glue.create_table(DatabaseName="air", TableInput=theirs)
+    publish(lake, transformed(lake, 1, {"p.parquet": b"a"}))
+    assert view_columns(lake) == ["own"]
+    assert list(partitions(lake)) == [(BATCH_ID,)]
+
+
+# --- Publish: crawler
+
+CRAWLED = {"publish": "crawler", "crawler_name": "tarn-test-air-flights"}
+
+
+def crawl(lake: Bench, keys: tuple[str, ...] = ("month", "batch"), is_raw: bool = False) -> None:
+    """What a crawler does: table and partitions of whatever files stand; ``is_raw`` keeps values as they stand."""
+    location = f"s3://{lake.analytics_bucket}/air/flights/"
+    with suppress(lake.glue.exceptions.AlreadyExistsException):
+        lake.glue.create_table(
+            DatabaseName="air",
+            TableInput={
+                "Name": "flights",
+                "PartitionKeys": [{"Name": name, "Type": "string"} for name in keys],
+                "StorageDescriptor": {"Columns": [{"Name": "flight", "Type": "int"}], "Location": location},
+            },
+        )
+    for prefix in {key.rpartition("/")[0] + "/" for key in published(lake)}:
+        with suppress(lake.glue.exceptions.AlreadyExistsException):
+            lake.glue.create_partition(
+                DatabaseName="air",
+                TableName="flights",
+                PartitionInput={
+                    "Values": publishing.spellings("air/flights/", prefix)[-1 if is_raw else 0],
+                    "StorageDescriptor": {"Location": f"s3://{lake.analytics_bucket}/{prefix}"},
+                },
+            )
+
+
+def verify(lake: Bench, run: outcomes.Run, crash: Crash | None = None) -> int:
+    lake.crash = crash or Crash()
+    return crawls.verify(lake.clients.s3, lake.clients.glue, run)
+
+
+def crawled(lake: Bench, attempt: int, files: Mapping[str, bytes]) -> outcomes.Run:
+    return transformed(lake, attempt, files, partition_by=("month",), **CRAWLED)
+
+
+def test_for_a_crawler_files_are_copied_and_nothing_is_registered(lake) -> None:
+    run = crawled(lake, 1, FIRST)
+    receipt = publish(lake, run)
+    assert published(lake) == expected(FIRST, lake)[0]
+    assert lake.glue.get_tables(DatabaseName="air")["TableList"] == []
+    assert receipt.crawler_name == "tarn-test-air-flights"
+    assert receipt == publishing.read_receipt(lake.s3, run)
+
+
+def test_an_older_lakes_manifest_and_receipt_mean_partition(lake) -> None:
+    run = transformed(lake, 1, {"p.parquet": b"a"})
+    assert publish(lake, run).crawler_name is None
+    bucket, key = names.split_object_id(publishing.receipt_uri(run))
+    older = json.loads(lake.s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+    del older["crawler_name"]
+    put(lake, publishing.receipt_uri(run), older)
+    assert publishing.read_receipt(lake.s3, run).crawler_name is None
+    assert publish(lake, transformed(lake, 2, {"p.parquet": b"a"}, publish="partition")).crawler_name is None
+    assert list(partitions(lake)) == [(BATCH_ID,)]
+
+
+def test_a_crawl_is_believed_when_every_partition_stands(lake) -> None:
+    run = crawled(lake, 1, FIRST)
+    publish(lake, run)
+    crawl(lake)
+    assert verify(lake, run) == 2
+    assert view_columns(lake) == ["flight", "month"]
+
+
+@pytest.mark.parametrize("is_raw", [False, True], ids=["values as Spark meant them", "values as they stand"])
+def test_values_that_spark_escapes_are_found_and_taken_out_however_the_crawler_spells_them(lake, is_raw) -> None:
+    run = crawled(lake, 1, {"month=a%2Fb/p.parquet": b"1"})
+    publish(lake, run)
+    crawl(lake, is_raw=is_raw)
+    assert verify(lake, run) == 1
+    assert list(partitions(lake)) == [("a%2Fb" if is_raw else "a/b", BATCH_ID)]
+    publish(lake, crawled(lake, 2, {"month=a%2Fb/q.parquet": b"2"}))
+    assert partitions(lake) == {}
+
+
+def test_a_crawl_without_the_table_or_a_partition_is_named(lake) -> None:
+    run = crawled(lake, 1, FIRST)
+    publish(lake, run)
+    with pytest.raises(crawls.CrawlIncompleteError, match=r"the crawler made no table air\.flights$"):
+        verify(lake, run)
+    crawl(lake)
+    lake.glue.delete_partition(DatabaseName="air", TableName="flights", PartitionValues=["2", BATCH_ID])
+    missing = rf"table air\.flights: the crawler did not register partition s3://.*/month=2/batch={BATCH_ID}/"
+    with pytest.raises(crawls.CrawlIncompleteError, match=missing):
+        verify(lake, run)
+    elsewhere = {"Values": ["2", BATCH_ID], "StorageDescriptor": {"Location": "s3://elsewhere/"}}
+    lake.glue.create_partition(DatabaseName="air", TableName="flights", PartitionInput=elsewhere)
+    with pytest.raises(crawls.CrawlIncompleteError, match=r"registered \['s3://elsewhere/'\] as partition s3://"):
+        verify(lake, run)
+
+
+def test_a_table_elsewhere_is_not_the_crawlers(lake) -> None:
+    run = crawled(lake, 1, FIRST)
+    publish(lake, run)
+    elsewhere = {"Name": "flights", "StorageDescriptor": {"Columns": [], "Location": "s3://elsewhere/"}}
+    lake.glue.create_table(DatabaseName="air", TableInput=elsewhere)
+    with pytest.raises(crawls.CrawlIncompleteError, match="lies at s3://elsewhere/"):
+        verify(lake, run)
+
+
+def test_nothing_is_verified_of_what_was_not_published(lake) -> None:
+    with pytest.raises(outcomes.OutcomeMissingError):
+        verify(lake, crawled(lake, 1, FIRST))
+
+
+def test_more_partitions_than_one_call_asks_for(lake, monkeypatch) -> None:
+    monkeypatch.setattr(crawls, "MOST_PARTITIONS_IN_A_CALL", 2)
+    run = crawled(lake, 1, {f"month={month}/p.parquet": b"1" for month in range(5)})
+    publish(lake, run)
+    crawl(lake)
+    assert verify(lake, run) == 5
+
+
+@pytest.mark.parametrize("answered", [False, True], ids=["not sent", "answer lost"])
+@pytest.mark.parametrize("retried_as", ["the same attempt", "another attempt"])
+def test_a_crawled_batch_stopped_at_any_call_and_run_again(bench, answered, retried_as, monkeypatch) -> None:
+    """Publishing, a crawl whenever one comes by, verifying: whoever is stopped, the end state is that of no fault."""
+    monkeypatch.setattr(publishing, "COPIES_AT_ONCE", 1)
+    for at in count(1):
+        bench.empty()
+        run = crawled(bench, 1, FIRST)
+        crash = Crash(at, answered)
+        try:
+            publish(bench, run, crash)
+            crawl(bench)
+            verify(bench, run, crash)
+        except CrashError:
+            pass
+        else:
+            break
+        bench.crash = Crash()
+        files = FIRST
+        if retried_as == "another attempt":
+            run, files = crawled(bench, 2, SECOND), SECOND
+        publish(bench, run)
+        crawl(bench)
+        verify(bench, run)
+        assert end_state(bench) == expected(files, bench), f"stopped at call {at}"
+        assert view_columns(bench) == ["flight", "month"]
+    assert at > 25
+
+
+def test_a_crawled_partition_leaves_the_catalog_before_its_files_change(lake, monkeypatch) -> None:
+    run = crawled(lake, 1, {"month=1/p.parquet": b"a"})
+    publish(lake, run)
+    crawl(lake)
+    seen = []
+    copy = publishing._copy
+    monkeypatch.setattr(publishing, "_copy", lambda *some: (seen.append(partitions(lake)), copy(*some)))
+    publish(lake, crawled(lake, 2, {"month=1/q.parquet": b"b"}))
+    assert seen == [{}]
+
+
+def test_the_functions_tell_which_crawler_has_to_run_and_since_when(lake) -> None:
+    handler = load_handler("pipeline.publish_batch", {"BATCHES_TABLE_NAME": "BatchesTable"}).handler
+    run = crawled(lake, 1, FIRST)
+    event = {"run": vars(run), "transform": {"run_id": "jr_1"}}
+    before = datetime.now(UTC).replace(microsecond=0)
+    answer = handler(event, None)
+    assert (answer["files"], answer["partitions"], answer["crawler_name"]) == (3, 2, "tarn-test-air-flights")
+    assert before <= datetime.fromisoformat(answer["copied_at"]) <= datetime.now(UTC)
+    assert answer["copied_at"].endswith(".000Z")
+    crawl(lake)
+    assert load_handler("pipeline.verify_crawl", {}).handler(event, None) == {"partitions": 2}
+    assert "crawler_name" not in handler({"run": vars(crawled(lake, 2, {})), "transform": {"run_id": "jr_2"}}, None)
+    lake.empty()
+    partitioned = transformed(lake, 3, {"p.parquet": b"a"})
+    assert "copied_at" not in handler({"run": vars(partitioned), "transform": {"run_id": "jr_3"}}, None)

@@ -115,18 +115,18 @@ def test_a_pipeline_is_registered(registrar: Registrar) -> None:
 def test_another_type_of_resource_is_refused(registrar: Registrar) -> None:
     answer = registrar.request("Create", resource_type="Custom::TarnLake")
     assert answer["Status"] == "FAILED"
-    assert "must be Custom::TarnDataset or Custom::TarnPipeline" in answer["Reason"]
+    assert "must be Custom::TarnDataset, Custom::TarnPipeline or Custom::TarnTeam" in answer["Reason"]
 
 
 def test_an_update_replaces_the_row_and_leaves_the_ticks_alone(registrar: Registrar) -> None:
     registrar.lake.datasets.put_item(Item={"team": "air", "dataset": "tick#flights", "waiting_since": "x"})
     registrar.request("Create")
-    answer = registrar.request("Update", {**GIVEN, "MinItems": "7", "TransformSql": ""}, physical_id="air/flights")
+    answer = registrar.request("Update", {**GIVEN, "MinItems": "7", "LightTransform": ""}, physical_id="air/flights")
     assert (answer["Status"], answer["PhysicalResourceId"]) == ("SUCCESS", "air/flights")
     row = registrar.row()
     assert row is not None
     assert row["min_items"] == 7
-    assert "transform_sql" not in row
+    assert "light_transform" not in row
     assert registrar.row("tick#flights") is not None
 
 

@@ -25,21 +25,29 @@ INPUT = {
 
 
 class Services:
-    """Answers for each call, by its target; an answer that is an error is raised each time."""
+    """Answers for each call, by its target; an answer that is an error is raised each time.
+
+    Of a list each call takes the first, and the last one stays.
+    """
 
     def __init__(self, **answers: Any) -> None:
         self.calls: list[tuple[str, Any]] = []
         self.answers = answers
 
     def __call__(self, resource: str, given: dict[str, Any]) -> Any:
-        target = given.get("JobName") or given.get("FunctionName") or given["TopicArn"]
+        if "Name" in given:
+            target = resource.rpartition(":")[2]
+        else:
+            target = given.get("JobName") or given.get("FunctionName") or given["TopicArn"]
         payload = given.get("Payload", given)
         step = f"{target}:{payload.get('job') or payload.get('state') or ''}".rstrip(":")
         self.calls.append((step, payload))
         answer = self.answers.get(step.partition(":")[2] or target, {})
+        if isinstance(answer, list):
+            answer = answer.pop(0) if len(answer) > 1 else answer[0]
         if isinstance(answer, Exception):
             raise answer
-        if "glue" in resource:
+        if "startJobRun" in resource:
             return {"Id": f"jr_{target}", "JobRunState": "SUCCEEDED"} | answer
         return {"Payload": answer} if "lambda" in resource else answer
 
@@ -60,7 +68,7 @@ def run(monkeypatch, services: Services, mode: str = "on", **changes: Any) -> di
         text = text.replace(
             "${" + name + "}", name.removesuffix("Name").removesuffix("FunctionArn").removesuffix("Arn")
         )
-    for name in ("PublishBatchFunctionArn", "FinishBatchFunctionArn"):
+    for name in ("PublishBatchFunctionArn", "VerifyCrawlFunctionArn", "FinishBatchFunctionArn"):
         text = text.replace("${" + name + "}", name.removesuffix("FunctionArn"))
     monkeypatch.setattr(stepfunctions, "_invoke_resource", services)
     monkeypatch.setattr(
@@ -151,3 +159,105 @@ def test_a_row_that_cannot_be_written_ends_the_execution_too(monkeypatch) -> Non
     execution = run(monkeypatch, services)
     assert (execution["status"], execution["error"]) == ("FAILED", "BatchFailed")
     assert services.steps()[-1] == "FinishBatch:FAILED"
+
+
+def test_the_notification_is_what_finishing_wrote_for_a_person(monkeypatch) -> None:
+    for state, answers in {
+        "PUBLISHED": {},
+        "FAILED": {"transform": stepfunctions._ExecutionError("States.TaskFailed", "")},
+        "FAILED_QUALITY": {"quality": {"run_id": "r", "outcome": "failed", "blocked": True}},
+    }.items():
+        told = TOLD | {"state": state, "subject": f"flights: {state}", "message": "what to do next"}
+        services = Services(**GOOD | {state: told} | answers)
+        run(monkeypatch, services)
+        sent = services.payload("Topic")
+        assert (sent["Subject"], sent["Message"]) == (f"flights: {state}", "what to do next")
+        assert sent["MessageAttributes"]["state"]["StringValue"] == state
+
+
+def test_a_batch_of_an_older_function_is_notified_too(monkeypatch) -> None:
+    services = Services(**GOOD)
+    run(monkeypatch, services)
+    assert services.payload("Topic")["Subject"] == "Tarn PUBLISHED air/flights"
+
+
+# --- Publish: crawler
+
+COPIED_AT = "2026-11-23T16:44:01.000Z"
+BEFORE, AFTER = "2026-11-23T16:40:00Z", "2026-11-23T16:44:02Z"
+COPIED = {"files": 1, "bytes": 1, "partitions": 1, "crawler_name": "tarn-test-sky-weather", "copied_at": COPIED_AT}
+TO_THE_CRAWL = [*JUDGED, "PublishBatch", "startCrawler"]
+
+
+def crawler(state: str, status: str = "SUCCEEDED", started: str = BEFORE, **more: str) -> dict[str, Any]:
+    last = {"Status": status, "StartTime": started, "LogGroup": "/aws-glue/crawlers", "LogStream": "s", **more}
+    return {"Crawler": {"Name": COPIED["crawler_name"], "State": state, "LastCrawl": last}}
+
+
+NEVER_CRAWLED = {"Crawler": {"Name": COPIED["crawler_name"], "State": "RUNNING"}}
+CRAWLED = GOOD | {"PublishBatch": COPIED, "getCrawler": crawler("READY", started=AFTER)}
+
+
+def test_a_crawled_batch_is_published_when_its_own_crawl_has_ended_and_was_verified(monkeypatch) -> None:
+    looks = [NEVER_CRAWLED, crawler("RUNNING"), crawler("READY"), crawler("READY", started=AFTER)]
+    services = Services(**CRAWLED | {"getCrawler": looks})
+    assert run(monkeypatch, services)["status"] == "SUCCEEDED"
+    assert services.steps() == [*TO_THE_CRAWL, "getCrawler", "VerifyCrawl", "FinishBatch:PUBLISHED", "Topic"]
+    assert [name for name, _ in services.calls].count("getCrawler") == 4
+    assert services.payload("startCrawler") == services.payload("getCrawler") == {"Name": COPIED["crawler_name"]}
+    assert services.payload("VerifyCrawl") == {"run": INPUT}
+
+
+def test_somebody_elses_run_is_waited_for_and_then_an_own_one_is_started(monkeypatch) -> None:
+    busy = stepfunctions._ExecutionError("Glue.CrawlerRunningException", "already started")
+    services = Services(**CRAWLED | {"startCrawler": [busy] * 200 + [{}]})
+    assert run(monkeypatch, services)["status"] == "SUCCEEDED"
+    assert [name for name, _ in services.calls].count("startCrawler") == 201
+
+
+FAILED_CRAWL = "crawler tarn-test-sky-weather FAILED: no such role (log group /aws-glue/crawlers, stream s)"
+
+
+@pytest.mark.parametrize(
+    ("changed", "last", "error", "cause"),
+    [
+        (
+            {"getCrawler": crawler("READY", "FAILED", AFTER, ErrorMessage="no such role")},
+            "getCrawler", "CrawlFailed", FAILED_CRAWL,
+        ),
+        ({"getCrawler": crawler("READY", "CANCELLED", AFTER)}, "getCrawler", "CrawlFailed", "gave no message"),
+        ({"getCrawler": crawler("RUNNING")}, "getCrawler", "CrawlTimedOut", "is RUNNING after 240 looks"),
+        ({"getCrawler": crawler("READY", "FAILED", BEFORE)}, "getCrawler", "CrawlTimedOut", "is READY after 240"),
+        (
+            {"startCrawler": stepfunctions._ExecutionError("Glue.CrawlerRunningException", "busy")},
+            "startCrawler", "Glue.CrawlerRunningException", "busy",
+        ),
+        (
+            {"startCrawler": stepfunctions._ExecutionError("Glue.GlueException", "not authorized")},
+            "startCrawler", "Glue.GlueException", "not authorized",
+        ),
+        (
+            {"getCrawler": stepfunctions._ExecutionError("Glue.EntityNotFoundException", "gone")},
+            "getCrawler", "Glue.EntityNotFoundException", "gone",
+        ),
+        (
+            {"VerifyCrawl": stepfunctions._ExecutionError("CrawlIncompleteError", "no partition")},
+            "VerifyCrawl", "CrawlIncompleteError", "no partition",
+        ),
+    ],
+)  # fmt: skip
+def test_whatever_fails_after_the_copy_fails_the_batch(monkeypatch, changed, last, error, cause) -> None:
+    services = Services(**CRAWLED | changed)
+    execution = run(monkeypatch, services)
+    assert (execution["status"], execution["error"]) == ("FAILED", "BatchFailed")
+    way = [*TO_THE_CRAWL, "getCrawler", "VerifyCrawl"]
+    assert services.steps() == [*way[: way.index(last) + 1], "FinishBatch:FAILED", "Topic"]
+    failure = services.payload("FinishBatch:FAILED")["failure"]
+    assert failure["Error"] == error
+    assert cause in failure["Cause"]
+
+
+def test_a_crawl_that_never_ends_is_looked_at_for_two_hours(monkeypatch) -> None:
+    services = Services(**CRAWLED | {"getCrawler": crawler("RUNNING")})
+    run(monkeypatch, services)
+    assert [name for name, _ in services.calls].count("getCrawler") == 240

@@ -15,7 +15,7 @@ import boto3
 import pytest
 from moto.backends import get_backend
 
-from lake import batches, claim, clock, executions, names, ticks, waiting
+from lake import batches, claim, clock, executions, freshness, names, ticks, waiting
 from lake.batches import Batch, NotInStateError, State
 from lake.executions import Machine
 from tests.integration.tables import ACCOUNT, REGION, Lake, open_lake
@@ -498,6 +498,51 @@ def test_an_execution_name_is_valid() -> None:
     assert name.replace("-", "").isalnum()
 
 
+# Freshness
+
+
+def test_only_a_dataset_that_is_watched_has_a_freshness(site: Site) -> None:
+    site.register()
+    site.register("airports", freshness_hours=0)
+    assert site.tick().hours_since_published == {}
+    assert site.tick_row() == {}
+
+
+def test_a_dataset_that_never_published_counts_from_the_first_tick_that_watched_it(site: Site) -> None:
+    site.register(freshness_hours=24)
+    assert site.tick().hours_since_published == {"flights": 0}
+    site.now += timedelta(hours=25, minutes=30)
+    assert site.tick().hours_since_published == {"flights": 25.5}
+
+
+def test_a_publication_starts_the_hours_anew(site: Site) -> None:
+    site.register(freshness_hours=24)
+    site.tick()
+    site.now += timedelta(hours=30)
+    freshness.published(site.lake.datasets, "air", "flights", site.now - timedelta(hours=2))
+    assert site.tick().hours_since_published == {"flights": 2}
+    freshness.published(site.lake.datasets, "air", "flights", site.now - timedelta(hours=9))
+    assert site.tick().hours_since_published == {"flights": 2}, "an earlier one, written later"
+
+
+def test_neither_a_wait_nor_a_lease_wipes_the_publication(site: Site) -> None:
+    url = site.register(freshness_hours=24)
+    freshness.published(site.lake.datasets, "air", "flights", NOON)
+    site.stage(1)
+    site.tick()
+    site.go()
+    site.lake.sqs.purge_queue(QueueUrl=url)
+    site.now += timedelta(hours=1)
+    assert site.tick().hours_since_published == {"flights": 1}
+
+
+def test_a_dataset_whose_queue_cannot_be_read_is_as_stale_as_it_is(site: Site) -> None:
+    site.register(freshness_hours=1, queue_url=f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/none")
+    report = site.tick()
+    assert report.failed.keys() == {"flights"}
+    assert report.hours_since_published == {"flights": 0}
+
+
 # The handler
 
 
@@ -511,6 +556,7 @@ def function(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType
         "ANALYTICS_BUCKET_NAME": site.lake.analytics_bucket,
         "ASSET_BUCKET_NAME": site.lake.asset_bucket,
         "STATE_MACHINE_ARN": site.place.machine.arn,
+        "ENVIRONMENT_NAME": "dev",
         "TEAM_NAME": "air",
         "PIPELINE_NAME": "main",
         "FUNCTION_TIMEOUT_SECONDS": "300",
@@ -539,12 +585,31 @@ def test_the_rule_wakes_the_tick_and_the_tick_wakes_the_run(site: Site, function
     site.register()
     site.stage(1, 2, 3)
     rule = {"source": "aws.events", "detail-type": "Scheduled Event", "detail": {}}
-    assert function.handler(rule, CONTEXT) == {"datasets": 1, "due": {"flights": "enough"}, "failed": {}}
+    answer = function.handler(rule, CONTEXT)
+    assert answer == {"datasets": 1, "due": {"flights": "enough"}, "failed": {}, "hours_since_published": {}}
     (event,) = site.functions.invoked
     answer = function.handler(event, CONTEXT)
     assert answer["outcome"] == "ran"
     assert answer["committed"] == [one.name for one in site.executions()]
     assert json.dumps(answer)
+
+
+def test_the_tick_sends_how_fresh_each_watched_dataset_is(
+    site: Site, function: ModuleType, monkeypatch, capsys
+) -> None:
+    monkeypatch.delenv("POWERTOOLS_METRICS_DISABLED")
+    site.register(freshness_hours=24)
+    site.register("airports")
+    function.handler({}, CONTEXT)
+    (sent,) = [one for one in map(json.loads, capsys.readouterr().out.splitlines()) if "_aws" in one]
+    (directive,) = sent["_aws"]["CloudWatchMetrics"]
+    assert directive == {
+        "Namespace": "Tarn",
+        "Dimensions": [["Environment", "Team", "Dataset"]],
+        "Metrics": [{"Name": "HoursSincePublished", "Unit": "None"}],
+    }
+    assert (sent["Environment"], sent["Team"], sent["Dataset"]) == ("dev", "air", "flights")
+    assert sent["HoursSincePublished"] == [0.0]
 
 
 def test_another_team_is_refused(function: ModuleType) -> None:

@@ -1,10 +1,11 @@
 """The layers find each other: what is published, what is wired, what is written down."""
 
 import re
+from pathlib import Path
 
 import pytest
 
-from tarn import contract_page, templates
+from tarn import assets, contract_page, deployment, layers, templates
 
 PATHS = [pytest.param(path, id=str(path)) for path in templates.paths()]
 NAME = re.compile(
@@ -71,7 +72,7 @@ def test_what_others_own_is_read_from_the_contract_and_has_no_default(path) -> N
     assert wired <= set(templates.published())
     assert not [name for name in wired if "Default" in declared[name]]
     itself = {"EnvironmentName", "TeamName", "PipelineName", "DatasetName", "TableName"}
-    computed = {"AssetPrefix", "DependenciesKey", "DeequJarKey", "DqdlJarKey"}
+    computed = {"AssetPrefix", *layers.SWITCHED_OFF}
     assert {name for name in declared if WIRING.search(name)} == wired | (declared.keys() & (itself | computed))
 
 
@@ -98,12 +99,51 @@ def test_what_is_published_has_one_owner_and_is_named_after_its_parameter() -> N
 
 
 def test_parameters_have_a_description() -> None:
-    """Those of a stack of its own are its layer's."""
+    """Those of a stack of its own are its layer's, and those of a dataset are its pipeline's."""
     without = [
         f"{path}:{name}"
         for path in templates.paths()
-        if path not in templates.STANDALONE.values()
+        if path not in templates.STANDALONE.values() and path not in templates.datasets()
         for name, one in templates.load(path).get("Parameters", {}).items()
         if not one.get("Description")
     ]
     assert without == []
+
+
+DATASETS = [pytest.param(path, id=str(path)) for path in templates.datasets()]
+TAKES = templates.load(Path("pipeline/dataset.yaml"))["Parameters"]
+NAMES = {"TeamName", "PipelineName", "DatasetName", "TableName"}
+
+
+@pytest.mark.parametrize("path", DATASETS)
+def test_a_datasets_template_is_its_registration_and_wiring(path) -> None:
+    content = templates.load(path)
+    assert set(content["Resources"]) == {"DatasetStack"}
+    given = content["Resources"]["DatasetStack"]["Properties"]["Parameters"]
+    wired = {name for name in TAKES if "Default" not in TAKES[name]} - NAMES - {"Columns"}
+    assert set(content["Parameters"]) == wired | {"MaxWaitMinutes"}
+    assert {name: one for name, one in given.items() if isinstance(one, dict)} == {
+        name: {"Ref": name} for name in content["Parameters"]
+    }
+    assert (given["TeamName"], given["DatasetName"]) == path.parts[1:3], "the folder says whose it is"
+
+
+@pytest.mark.parametrize("path", DATASETS)
+def test_a_dataset_names_the_files_that_its_folder_has(path) -> None:
+    folder = (templates.ROOT / path).parent
+    given = templates.load(path)["Resources"]["DatasetStack"]["Properties"]["Parameters"]
+    named = {given[name] for name in ("LightTransform", "HeavyTransform", "Rules") if given.get(name)}
+    held = {one.file.name for one in assets.of_dataset(folder)[1]}
+    assert named == held
+
+
+@pytest.mark.parametrize("path", DATASETS)
+def test_the_root_wires_its_own_datasets_alike(path) -> None:
+    root = templates.load(Path("template.yaml"))["Resources"]
+    [stack] = [one for one in root.values() if one["Properties"].get("TemplateURL") == str(path)]
+    given = stack["Properties"]["Parameters"]
+    assert set(given) == set(templates.load(path)["Parameters"])
+    assert given["AssetPrefix"] == {"Ref": deployment.prefix_parameter(path.parent)}
+    team = path.parts[1].capitalize()
+    sources = {one["Fn::GetAtt"][0] for one in given.values() if "Fn::GetAtt" in one}
+    assert sources == {"FoundationsStack", f"{team}TeamStack", f"{team}MainPipelineStack"}

@@ -36,15 +36,21 @@ def sent(template: dict[str, Any], resource: str, given: dict[str, str]) -> Any:
         listed = declared.get(name, {}).get("Type") == "CommaDelimitedList"
         return [one.strip() for one in value.split(",")] if listed else value
 
+    def holds(condition: str) -> bool:
+        if condition.startswith("Has"):
+            return any(value_of(condition.removeprefix("Has")))
+        parameter, value = template["Conditions"][condition]["Fn::Equals"]
+        return bool(value_of(parameter["Ref"]) == value)
+
     def resolve(value: Any) -> Any:
         if isinstance(value, dict):
             if "Ref" in value:
                 return ABSENT if value["Ref"] == "AWS::NoValue" else value_of(value["Ref"])
             if "Fn::GetAtt" in value:
-                return given["DatasetQueue"]
+                return given.get(value["Fn::GetAtt"][0], given["DatasetQueue"])
             if "Fn::If" in value:
                 condition, there, absent = value["Fn::If"]
-                return resolve(there if any(value_of(condition.removeprefix("Has"))) else absent)
+                return resolve(there if holds(condition) else absent)
             return {name: one for name, one in ((n, resolve(v)) for n, v in value.items()) if one is not ABSENT}
         return str(value)
 
@@ -57,16 +63,25 @@ def test_the_registrar_takes_a_dataset_with_nothing_but_its_names() -> None:
         ("year", "int", False),
         ("carrier", "string", True),
     ]
-    assert (read.transform_sql, read.heavy_transform, read.rules, read.partition_by) == (None, None, None, [])
+    assert (read.light_transform, read.heavy_transform, read.rules, read.partition_by) == (None, None, None, [])
     assert (read.format.separator, read.format.header, read.format.null_tokens) == (",", True, ["NA"])
 
 
 def test_the_registrar_takes_a_dataset_with_everything() -> None:
-    more = {"TransformSql": "light.sql", "HeavyTransform": "heavy.py", "Rules": "rules.dqdl", "Header": "false"}
+    more = {"LightTransform": "light.sql", "HeavyTransform": "heavy.py", "Rules": "rules.dqdl", "Header": "false"}
     given = GIVEN | more | {"PartitionBy": "year, month", "NullTokens": "NA,-", "OnQualityFailure": "warn"}
     read = registration.read(registration.Dataset, sent(DATASET, "Registration", given))
-    assert (read.transform_sql, read.heavy_transform, read.rules) == ("light.sql", "heavy.py", "rules.dqdl")
+    assert (read.light_transform, read.heavy_transform, read.rules) == ("light.sql", "heavy.py", "rules.dqdl")
     assert (read.partition_by, read.format.header, read.format.null_tokens) == (["year", "month"], False, ["NA", "-"])
+
+
+def test_the_registrar_takes_a_dataset_in_python_that_is_crawled() -> None:
+    more = {"LightTransform": "light.py", "Publish": "crawler", "FormatType": "json", "FreshnessHours": "24"}
+    function = "arn:aws:lambda:eu-west-1:123456789012:function:tarn-local-air-flights"
+    more |= {"LightFunctionStack": function, "CrawlerStack": "tarn-local-air-flights"}
+    read = registration.read(registration.Dataset, sent(DATASET, "Registration", GIVEN | more))
+    assert (read.transform_function_arn, read.crawler_name) == (function, "tarn-local-air-flights")
+    assert (read.publish, read.format.type, read.freshness_hours) == ("crawler", "json", 24)
 
 
 def test_the_registrar_takes_the_pipelines_row() -> None:
@@ -75,7 +90,7 @@ def test_the_registrar_takes_the_pipelines_row() -> None:
 
 
 @pytest.mark.parametrize("edge", ["MinValue", "MaxValue"])
-@pytest.mark.parametrize("name", ["MinItems", "MaxItems", "MaxWaitMinutes", "MaxObjectMiB"])
+@pytest.mark.parametrize("name", ["MinItems", "MaxItems", "MaxWaitMinutes", "MaxObjectMiB", "FreshnessHours"])
 def test_the_template_allows_no_number_that_the_registrar_refuses(name, edge) -> None:
     given = GIVEN | {"MinItems": "1", "MaxItems": "10000", name: str(DATASET["Parameters"][name][edge])}
     registration.read(registration.Dataset, sent(DATASET, "Registration", given))

@@ -82,3 +82,17 @@ def test_every_role_is_bounded() -> None:
     roles = [one["Properties"] for one in TEMPLATE.values() if one["Type"] == "AWS::IAM::Role"]
     assert len(roles) == 4
     assert all(role["PermissionsBoundary"] == {"Ref": "BoundaryArn"} for role in roles)
+
+
+def test_the_starter_reads_registrations_of_its_team_alone() -> None:
+    policy = properties("StartRawToStageRole")["Policies"][0]["PolicyDocument"]["Statement"]
+    (reads,) = [one for one in policy if "dynamodb" in str(one["Action"])]
+    assert reads["Action"] == "dynamodb:GetItem"
+    assert reads["Condition"]["ForAllValues:StringEquals"] == {"dynamodb:LeadingKeys": [{"Ref": "TeamName"}]}
+    assert reads["Condition"]["Null"] == {"dynamodb:LeadingKeys": "false"}
+    keys = [one["Resource"] for one in policy if one["Action"] == "kms:Decrypt"]
+    assert keys == [[{"Ref": "TeamKeyArn"}, {"Ref": "FoundationsKeyArn"}]]
+
+
+def test_the_shared_function_is_no_datasets_own() -> None:
+    assert properties("TransformObjectsFunction")["Environment"]["Variables"]["DATASET_NAME"] == ""

@@ -33,10 +33,18 @@ AFTER_THE_ROW = {
 ACTIONS = {
     # https://docs.aws.amazon.com/step-functions/latest/dg/connect-glue.html and its neighbours
     "glue:startJobRun.sync": {"glue:StartJobRun", "glue:GetJobRun", "glue:GetJobRuns", "glue:BatchStopJobRun"},
+    "aws-sdk:glue:startCrawler": {"glue:StartCrawler"},
+    "aws-sdk:glue:getCrawler": {"glue:GetCrawler"},
     "lambda:invoke": {"lambda:InvokeFunction"},
     "sns:publish": {"sns:Publish"},
 }
-TARGETS = {"glue:startJobRun.sync": "JobName", "lambda:invoke": "FunctionName", "sns:publish": "TopicArn"}
+TARGETS = {
+    "glue:startJobRun.sync": "JobName",
+    "aws-sdk:glue:startCrawler": "Name",
+    "aws-sdk:glue:getCrawler": "Name",
+    "lambda:invoke": "FunctionName",
+    "sns:publish": "TopicArn",
+}
 
 
 def ways_on(state: dict[str, Any]) -> list[str]:
@@ -61,9 +69,9 @@ def test_every_task_has_the_one_catch_route_until_the_row_says_how_the_batch_end
 def test_every_way_ends_in_a_named_final_state() -> None:
     assert {name: state["Type"] for name, state in STATES.items() if not ways_on(state)} == FINAL
     to_an_end = set(FINAL)
-    while more := {
-        name for name, state in STATES.items() if name not in to_an_end and set(ways_on(state)) <= to_an_end
-    }:
+    ways = {name: set(ways_on(state)) for name, state in STATES.items()}
+    ways["HasCrawlEnded"].remove("WaitForCrawl")  # the one loop, whose looks are counted
+    while more := {name for name in STATES if name not in to_an_end and ways[name] <= to_an_end}:
         to_an_end |= more
     assert to_an_end == set(STATES), "a loop, or a state that leads nowhere"
     assert {way for state in STATES.values() for way in ways_on(state)} | {MACHINE["StartAt"]} == set(STATES)
@@ -75,7 +83,7 @@ def test_every_task_has_its_own_time_limit_and_the_machine_has_none() -> None:
     jobs = templates.load("pipeline/jobs.yaml")["Parameters"]["JobTimeoutMinutes"]
     for name, task in TASKS.items():
         assert task["TimeoutSeconds"] > 0, name
-        if "glue" in task["Resource"]:
+        if "startJobRun" in task["Resource"]:
             assert task["TimeoutSeconds"] > jobs["MaxValue"] * 60
     functions = templates.load(TEMPLATE)["Resources"]
     for name, task in TASKS.items():
@@ -97,6 +105,25 @@ def test_one_retry_profile_for_each_class_of_error() -> None:
     assert all("States.TaskFailed" not in one["ErrorEquals"] for one in by_service["glue:startJobRun.sync"][0]), (
         "a job that failed is a failed batch: its retry is a new attempt"
     )
+
+
+def test_a_crawler_that_runs_is_waited_for_and_its_calls_are_tried_as_all_of_glues_api() -> None:
+    waiting, calls = STATES["StartCrawl"]["Retry"]
+    assert waiting["ErrorEquals"] == ["Glue.CrawlerRunningException"]
+    assert waiting["IntervalSeconds"] * waiting["MaxAttempts"] == 2 * 3600
+    assert waiting["BackoffRate"] == 1
+    assert STATES["LookAtCrawl"]["Retry"] == [calls]
+
+
+def test_the_machine_may_run_the_crawlers_that_datasets_make() -> None:
+    [name] = [
+        one["Properties"]["Name"]["Fn::Sub"]
+        for one in templates.load("pipeline/crawler.yaml")["Resources"].values()
+        if one["Type"] == "AWS::Glue::Crawler"
+    ]
+    _, statements = machine_of(templates.load(TEMPLATE))
+    [allowed] = [one["Resource"]["Fn::Sub"] for one in statements if "glue:StartCrawler" in listed(one["Action"])]
+    assert name.replace("${DatasetName}", "*") == allowed.rpartition(":crawler/")[2]
 
 
 def test_nothing_is_published_before_it_is_judged() -> None:
@@ -128,6 +155,49 @@ def test_rules_are_judged_unless_quality_is_off(has_rules, mode, goes_to_the_jud
 def test_what_was_not_judged_is_called_so(has_rules, outcome) -> None:
     states = {"context": {"Execution": {"Input": {"has_rules": has_rules}}}}
     assert evaluate(STATES["VerifyTransform"]["Assign"]["quality"], {"states": states}) == {"outcome": outcome}
+
+
+COPIED_AT = "2026-11-23T16:44:01.000Z"
+EARLIER, SAME_SECOND, LATER = "2026-11-23T16:44:00Z", "2026-11-23T16:44:01Z", "2026-11-23T16:44:01.5Z"
+
+
+@pytest.mark.parametrize(
+    ("state", "last", "looks", "goes"),
+    [
+        ("READY", {"Status": "SUCCEEDED", "StartTime": LATER}, 1, "VerifyCrawl"),
+        ("READY", {"Status": "SUCCEEDED", "StartTime": SAME_SECOND}, 1, "VerifyCrawl"),
+        ("READY", {"Status": "SUCCEEDED", "StartTime": LATER}, 240, "VerifyCrawl"),
+        ("READY", {"Status": "SUCCEEDED", "StartTime": EARLIER}, 1, "WaitForCrawl"),
+        ("READY", {}, 1, "WaitForCrawl"),
+        ("RUNNING", {}, 1, "WaitForCrawl"),
+        ("RUNNING", {"Status": "FAILED", "StartTime": LATER}, 1, "WaitForCrawl"),
+        ("STOPPING", {"Status": "SUCCEEDED", "StartTime": EARLIER}, 239, "WaitForCrawl"),
+        ("RUNNING", {"Status": "SUCCEEDED", "StartTime": EARLIER}, 240, "CrawlTimedOut"),
+        ("READY", {"Status": "FAILED", "StartTime": LATER, "ErrorMessage": "no"}, 1, "CrawlFailed"),
+        ("READY", {"Status": "CANCELLED", "StartTime": LATER}, 1, "CrawlFailed"),
+        ("READY", {"Status": "FAILED", "StartTime": EARLIER}, 1, "WaitForCrawl"),
+    ],
+)
+def test_a_crawl_is_judged_by_its_own_run(state, last, looks, goes) -> None:
+    published = {"crawler_name": "c", "copied_at": COPIED_AT}
+    known = {"published": published, "crawl_state": state, "last_crawl": last, "looks": looks}
+    choice = STATES["HasCrawlEnded"]
+    taken = next((one for one in choice["Choices"] if evaluate(one["Condition"], known) is True), None)
+    assert all(evaluate(one["Condition"], known) in (True, False) for one in choice["Choices"])
+    if taken is None:
+        assert choice["Default"] == goes
+    elif taken["Next"] == "FinishFailedBatch":
+        assert taken["Assign"]["failure"]["Error"] == goes
+        assert "crawler c" in evaluate(taken["Assign"]["failure"]["Cause"], known)
+    else:
+        assert taken["Next"] == goes
+
+
+def test_a_failed_crawl_is_told_with_its_message_and_its_log() -> None:
+    last = {"Status": "FAILED", "ErrorMessage": "denied", "LogGroup": "/aws-glue/crawlers", "LogStream": "c"}
+    cause = STATES["HasCrawlEnded"]["Choices"][1]["Assign"]["failure"]["Cause"]
+    told = evaluate(cause, {"published": {"crawler_name": "c"}, "last_crawl": last})
+    assert told == "crawler c FAILED: denied (log group /aws-glue/crawlers, stream c)"
 
 
 # --- both machines and their roles

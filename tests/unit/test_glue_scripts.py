@@ -1,6 +1,7 @@
 """The job scripts' pure parts: names of objects, types of columns, Deequ's answers."""
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -96,3 +97,13 @@ def test_a_passed_rule_has_no_reason_and_json_s_numbers() -> None:
 def test_reasons_lose_their_query_plans() -> None:
     text = "[UNRESOLVED] no column x; line 1 pos 35;\n'Aggregate [count(1)]\n+- 'Filter 'x\n   +- Relation\n"
     assert judge_batch.one_line(text) == "[UNRESOLVED] no column x; line 1 pos 35;"
+
+
+@pytest.mark.parametrize("schema", [2, "1", None])
+def test_a_manifest_of_another_schema_is_not_guessed_at(monkeypatch: pytest.MonkeyPatch, schema: object) -> None:
+    job = transform_batch
+    monkeypatch.setattr(job, "read_text", lambda _s3, _uri: json.dumps({"schema": schema, "objects": []}))
+    with pytest.raises(job.UnknownSchemaError, match=r"s3://stage/manifest\.json has schema"):
+        job.read_manifest(None, "s3://stage/manifest.json")
+    monkeypatch.setattr(job, "read_text", lambda _s3, _uri: json.dumps({"schema": job.SCHEMA, "objects": []}))
+    assert job.read_manifest(None, "s3://stage/manifest.json")["objects"] == []

@@ -6,10 +6,20 @@ from typing import Any
 
 import pytest
 
-from tarn import deployment, layers
+from tarn import deployment, layers, preconditions
 from tarn.deployment import DeploymentError, Package
 
 AIR = {"team": "air", "pipeline": "main", "dataset": "airlines"}
+
+
+class Standing:
+    """A contract whose every value tells its name."""
+
+    def __init__(self, environment: str) -> None:
+        self.environment = environment
+
+    def value(self, parameter: str) -> str:
+        return f"the value of {parameter}"
 
 
 @pytest.fixture
@@ -18,11 +28,16 @@ def deployed(monkeypatch) -> list[tuple[str, str, dict[str, str]]]:
     found: list[tuple[str, str, dict[str, str]]] = []
     bucket = {"EnvironmentName": "dev", "AssetBucketName": "assets", "DeequJarKey": "assets/1/deequ.jar"}
 
-    def sam_deploy(environment: str, template: str, stack: str, parameters: dict[str, str], **_: Any) -> None:
+    def deploy_stack(environment: str, template: str, stack: str, parameters: dict[str, str], **_: Any) -> None:
         found.append((template, stack, parameters))
 
-    monkeypatch.setattr(deployment, "sam_deploy", sam_deploy)
+    monkeypatch.setattr(deployment, "deploy_stack", deploy_stack)
+    monkeypatch.setattr(
+        deployment, "deploy_asset_bucket", lambda name, **_: found.append(("assets.yaml", f"tarn-{name}-assets", {}))
+    )
+    monkeypatch.setattr(preconditions, "check_tree", lambda *_, **__: None)
     monkeypatch.setattr(deployment, "upload_assets", lambda *_, **__: Package("assets", bucket))
+    monkeypatch.setattr(layers, "standing", Standing)
     return found
 
 
@@ -43,13 +58,14 @@ def test_a_pipeline_reads_its_team_and_is_told_its_jars(deployed) -> None:
     assert (given["DeequJarKey"], given["DqdlJarKey"]) == ("assets/1/deequ.jar", "")
 
 
-def test_a_dataset_is_told_where_its_assets_are(deployed) -> None:
-    layers.deploy("dev", "dataset", AIR, overrides={"Columns": "carrier:string"})
+def test_a_dataset_is_told_what_the_contract_holds_and_where_its_assets_are(deployed) -> None:
+    layers.deploy("dev", "dataset", AIR, overrides={"MaxWaitMinutes": "5"})
     [(template, stack, given)] = deployed
-    assert (template, stack) == ("pipeline/dataset_standalone.yaml", "tarn-dev-dataset-air-airlines")
-    assert given["StartBatchRoleArn"] == "/tarn/dev/pipeline/air/main/start-batch-role/arn"
+    assert (template, stack) == ("datasets/air/airlines/template.yaml", "tarn-dev-dataset-air-airlines")
+    assert given["StartBatchRoleArn"] == "the value of /tarn/dev/pipeline/air/main/start-batch-role/arn"
     assert given["AssetPrefix"].endswith("/airlines/")
-    assert (given["TableName"], given["Columns"]) == ("airlines", "carrier:string")
+    assert given["MaxWaitMinutes"] == "5"
+    assert "PipelineName" not in given, "its folder says it"
 
 
 def test_the_foundations_make_the_asset_bucket_first(deployed) -> None:
@@ -63,8 +79,8 @@ def test_the_foundations_make_the_asset_bucket_first(deployed) -> None:
     [
         ("lake", {}, {}, "it can be foundations, team, pipeline, dataset"),
         ("pipeline", {"team": "air"}, {}, "--pipeline"),
-        ("dataset", AIR | {"dataset": "trains"}, {}, "datasets/trains"),
-        ("dataset", AIR, {}, "needs --parameter for Columns"),
+        ("dataset", AIR | {"dataset": "trains"}, {}, "tarn new dataset air/trains"),
+        ("dataset", AIR, {"Columns": "a:int"}, "takes no Columns"),
         ("team", AIR, {"TickExpression": "rate(1 minute)"}, "takes no TickExpression"),
     ],
 )
@@ -77,6 +93,5 @@ def test_what_is_missing_or_unknown_is_named_before_anything_is_deployed(
 
 
 def test_a_stacks_name_has_no_underscore() -> None:
-    assert (
-        layers.stack_name("dev", "dataset", AIR | {"dataset": "daily_flights"}) == "tarn-dev-dataset-air-daily-flights"
-    )
+    place = {"team": "air", "dataset": "daily_flights"}
+    assert layers.stack_name("dev", "dataset", place) == "tarn-dev-dataset-air-daily-flights"

@@ -16,17 +16,23 @@ from lake.light_transform import Limits, transform
 from tarn import templates
 
 DATASETS = Path(__file__).resolve().parents[2] / "datasets"
-ROWS = {"flights": (31, 27_004), "airports": (1, 1_458), "airlines": (1, 16)}
+ROWS = {"flights": (31, 27_004), "airports": (1, 1_458), "airlines": (1, 16), "weather": (3, 2_226)}
+TEAMS = {"weather": "sky"}
 
 
 def registration(dataset: str) -> dict[str, Any]:
-    """What of the root template's registration the light transform reads."""
-    stack = templates.load(Path("template.yaml"))["Resources"][f"{dataset.capitalize()}DatasetStack"]
-    columns = [one.strip().split(":")[:2] for one in stack["Properties"]["Parameters"]["Columns"].split(",")]
+    """What of the dataset's registration the light transform reads."""
+    template = templates.load(folder_of(dataset).relative_to(templates.ROOT) / "template.yaml")
+    given = template["Resources"]["DatasetStack"]["Properties"]["Parameters"]
+    columns = [one.strip().split(":")[:2] for one in given["Columns"].split(",")]
     return {
-        "format": {"type": "csv", "null_tokens": ["NA"]},
+        "format": {"type": given.get("FormatType", "csv"), "null_tokens": ["NA"]},
         "columns": [{"name": name, "type": kind} for name, kind in columns],
     }
+
+
+def folder_of(dataset: str) -> Path:
+    return DATASETS / TEAMS.get(dataset, "air") / dataset
 
 
 @pytest.fixture(scope="module", params=list(ROWS))
@@ -34,8 +40,8 @@ def staged(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """A dataset, and the pattern of the Parquet files of all its samples."""
     dataset = request.param
     folder = tmp_path_factory.mktemp(dataset)
-    sql = (DATASETS / dataset / "light.sql").read_text()
-    files = sorted((DATASETS / dataset / "samples").glob("*.csv"))
+    sql = (folder_of(dataset) / "light.sql").read_text()
+    files = sorted((folder_of(dataset) / "samples").iterdir())
     rows = 0
     for file in files:
         shutil.copy(file, folder / "raw")
@@ -80,6 +86,14 @@ CHECKS = {
         "max(name) FILTER (carrier = 'FL')": "AirTran Airways Corporation",
         "max(short_name) FILTER (carrier = 'FL')": "AirTran Airways",
         "max(short_name) FILTER (carrier = 'WN')": "Southwest Airlines",
+    },
+    "weather": {
+        "count(DISTINCT (airport, observed_at_utc))": 2226,
+        "min(observed_on)::VARCHAR": "2013-01-01",
+        "count(*) FILTER (temperature_f IS NULL)": 0,
+        "count(*) FILTER (wind_gust_mph IS NULL)": 1691,
+        "count(*) FILTER (abs(temperature_c - (temperature_f - 32) / 1.8) > 0.06)": 0,
+        "typeof(any_value(wind_direction_degrees))": "INTEGER",
     },
 }
 

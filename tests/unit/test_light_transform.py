@@ -17,59 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lake.file_schema import UnknownTypeError, kind_of, schema_of
-from lake.light_transform import (
-    DEFAULT_SQL,
-    Limits,
-    OutOfTimeError,
-    Transformed,
-    TransformSqlError,
-    transform,
-)
+from lake.light_transform import Limits, OutOfTimeError, TransformSqlError
 from lake.raw_file import EmptyFileError, RefusedFileError, SchemaMismatchError, UnreadableFileError
+from tests.unit.transform_desk import TEXT, WHOLE, Desk, registration
 
-LIMITS = Limits(memory_mib=256, spill_mib=256, threads=2, seconds=60)
 JPEG = bytes.fromhex("ffd8ffe000104a46494600010100000100010000ffdb004300") + bytes(range(256)) * 40
-TEXT = {"name": "a", "type": "string"}
-WHOLE = {"name": "n", "type": "int"}
-
-
-def registration(*columns: dict[str, Any], mismatch: str = "quarantine", **form: Any) -> dict[str, Any]:
-    return {
-        "format": {"type": "csv", "null_tokens": ["NA", ""], **form},
-        "columns": list(columns),
-        "on_mismatch": mismatch,
-    }
-
-
-class Desk:
-    """A folder of one object: writes the raw file, transforms it, reads what came out."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.raw = folder / "raw"
-        self.staged = folder / "staged.parquet"
-
-    def run(
-        self, raw: bytes | str, registered: dict[str, Any], sql: str = DEFAULT_SQL, limits: Limits = LIMITS
-    ) -> Transformed:
-        self.raw.write_bytes(raw if isinstance(raw, bytes) else raw.encode())
-        self.staged.unlink(missing_ok=True)
-        return transform(self.raw, self.staged, schema_of(registered), sql, limits)
-
-    def rows(self) -> list[tuple[Any, ...]]:
-        return duckdb.connect().execute(f"SELECT * FROM '{self.staged}'").fetchall()
-
-    def types(self) -> dict[str, str]:
-        described = duckdb.connect().execute(f"DESCRIBE FROM '{self.staged}'").fetchall()
-        return {name: kind for name, kind, *_ in described}
-
-    def refused(self, kind: type[RefusedFileError], raw: bytes | str, registered: dict[str, Any], **more: Any) -> str:
-        with pytest.raises(RefusedFileError) as caught:
-            self.run(raw, registered, **more)
-        assert type(caught.value) is kind, caught.value.reason
-        assert len(caught.value.reason) <= 200
-        assert not self.staged.exists()
-        return caught.value.reason
 
 
 @pytest.fixture
@@ -178,12 +130,12 @@ def test_a_jpeg_is_never_read_as_csv(desk: Desk, columns: tuple[Any, ...], heade
     [
         (b"\x1f\x8b\x08\x00abc", "gzip"),
         (b"PAR1abc", "Parquet"),
-        ("a,n\nx,1\n".encode("utf-16"), "UTF-16"),
-        (b"a,n\ncaf\xe9,1\n", "line 2: byte 0xe9; the file is not UTF-8 text"),
+        ("a,n\nx,1\n".encode("utf-16"), "utf-16 text; utf-8 is declared"),
+        (b"a,n\ncaf\xe9,1\n", "line 2: byte 0xe9 in 63 61 66 e9 2c 31; the file is not utf-8 text"),
         (b"a,n\nx,1\n\0\0\0\0", "line 3: a NUL byte"),
-        (b"a,n\nx,1\ny\n", "Line: 3"),
-        (b"a,n\nx,1\ny,2,3\n", "Line: 3"),
-        (b'a,n\nx,1\n"y,2\n', "Line: 3"),
+        (b"a,n\nx,1\ny\n", "line 3: "),
+        (b"a,n\nx,1\ny,2,3\n", "line 3: "),
+        (b'a,n\nx,1\n"y,2\n', "line 3: "),
         (b"a,n,A\nx,1,y\n", "more than once"),
         (b"hello world\nhow are you\n", "none of the declared columns"),
         (b"\n\na,n\n", "line 1 is blank"),
@@ -437,8 +389,10 @@ def test_a_transform_is_stopped_when_its_time_is_over(desk: Desk) -> None:
 def test_unknown_types_are_named() -> None:
     with pytest.raises(UnknownTypeError, match="'varchar2' is not one of string, "):
         kind_of("varchar2")
-    with pytest.raises(UnknownTypeError, match="'json' is neither csv nor parquet"):
-        schema_of(registration(type="json"))
+    with pytest.raises(UnknownTypeError, match="'xml' is not one of csv, json, parquet"):
+        schema_of(registration(type="xml"))
+    with pytest.raises(UnknownTypeError, match="'cp437' is not one of utf-8, utf-16, latin-1, windows-1252"):
+        schema_of(registration(encoding="cp437"))
 
 
 def test_a_row_from_dynamodb_is_read() -> None:

@@ -17,7 +17,7 @@ GIVEN: dict[str, Any] = {
     "Columns": [{"Name": "year", "Type": "int", "Required": "true"}, {"Name": "tailnum", "Type": "string"}],
     "AssetBucketName": "tarn-test-assets-123456789012-eu-west-1",
     "AssetPrefix": "assets/0123abcd/flights/",
-    "TransformSql": "light.sql",
+    "LightTransform": "light.sql",
     "Rules": "",
     "MinItems": "3",
     "MaxItems": "31",
@@ -26,6 +26,9 @@ GIVEN: dict[str, Any] = {
     "DatabaseName": "tarn_test_air",
     "QueueUrl": "https://sqs.eu-west-1.amazonaws.com/123456789012/tarn-test-air-flights",
 }
+
+
+FUNCTION = "arn:aws:lambda:eu-west-1:123456789012:function:tarn-test-air-flights"
 
 
 def refusal(**changes: Any) -> list[str]:
@@ -40,7 +43,14 @@ def test_text_becomes_the_types_of_the_row() -> None:
         "team": "air",
         "dataset": "flights",
         "pipeline": "main",
-        "format": {"type": "csv", "separator": ",", "quote": '"', "header": True, "null_tokens": ["NA", ""]},
+        "format": {
+            "type": "csv",
+            "encoding": "utf-8",
+            "separator": ",",
+            "quote": '"',
+            "header": True,
+            "null_tokens": ["NA", ""],
+        },
         "columns": [
             {"name": "year", "type": "int", "required": True},
             {"name": "tailnum", "type": "string", "required": False},
@@ -49,7 +59,7 @@ def test_text_becomes_the_types_of_the_row() -> None:
         "max_object_mib": 2048,
         "asset_bucket_name": "tarn-test-assets-123456789012-eu-west-1",
         "asset_prefix": "assets/0123abcd/flights/",
-        "transform_sql": "light.sql",
+        "light_transform": "light.sql",
         "on_quality_failure": "block",
         "min_items": 3,
         "max_items": 31,
@@ -57,6 +67,7 @@ def test_text_becomes_the_types_of_the_row() -> None:
         "partition_by": ["flight_date"],
         "publish": "partition",
         "on_change": "keep",
+        "freshness_hours": 0,
         "table_name": "flights",
         "database_name": "tarn_test_air",
         "queue_url": "https://sqs.eu-west-1.amazonaws.com/123456789012/tarn-test-air-flights",
@@ -97,7 +108,7 @@ def test_nothing_is_no_partition() -> None:
         ({"Dataset": "pipeline#main"}, "Dataset: given 'pipeline#main'; must be"),
         ({"OnMismatch": "drop"}, "OnMismatch: given 'drop'; input should be 'quarantine' or 'null'"),
         ({"OnQualityFailure": "x"}, "OnQualityFailure: given 'x'; input should be 'block' or 'warn'"),
-        ({"Format": {"Type": "xlsx"}}, "Format.Type: given 'xlsx'; input should be 'csv' or 'parquet'"),
+        ({"Format": {"Type": "xlsx"}}, "Format.Type: given 'xlsx'; input should be 'csv', 'json' or 'parquet'"),
         ({"MinItems": "0"}, "MinItems: given '0'; input should be greater than or equal to 1"),
         ({"MinItems": "many"}, "MinItems: given 'many'; input should be a valid integer"),
         ({"MinItems": "40"}, "MinItems: given 40; must be at most MaxItems, which is 31"),
@@ -107,8 +118,30 @@ def test_nothing_is_no_partition() -> None:
         ({"Columns": "[{"}, "Columns: given '[{'; must be a list or a map"),
         ({"PartitionBy": ["batch"]}, "PartitionBy: given 'batch'"),
         ({"PartitionBy": ["a", "a"]}, "PartitionBy: given a twice"),
-        ({"TransformSql": "../../other/light.sql"}, "TransformSql: given '../../other/light.sql'; must be a file name"),
+        (
+            {"LightTransform": "../../other/light.sql"},
+            "LightTransform: given '../../other/light.sql'; must be a file name",
+        ),
         ({"HeavyTransform": "heavy.jar"}, "HeavyTransform: given 'heavy.jar'; must end in .py or .sql"),
+        ({"LightTransform": "light.xml"}, "LightTransform: given 'light.xml'; must end in .py or .sql"),
+        ({"LightTransform": "light.py"}, "TransformFunctionArn: must be given for a LightTransform in Python"),
+        ({"TransformFunctionArn": FUNCTION}, "TransformFunctionArn: must be given for a LightTransform in Python"),
+        (
+            {"LightTransform": "light.py", "TransformFunctionArn": FUNCTION, "Columns": ""},
+            "Columns: none given; must name what",
+        ),
+        ({"TransformFunctionArn": "light"}, "TransformFunctionArn: given 'light'; must be the ARN of a function"),
+        ({"Publish": "crawler"}, "CrawlerName: must be given with Publish crawler"),
+        ({"CrawlerName": "crawler"}, "CrawlerName: must be given with Publish crawler"),
+        (
+            {"Publish": "crawler", "CrawlerName": "crawler", "TableName": "departures"},
+            "TableName: given 'departures'; must be 'flights'",
+        ),
+        ({"FreshnessHours": "-1"}, "FreshnessHours: given '-1'; input should be greater than or equal to 0"),
+        (
+            {"Format": {"Type": "json"}, "Columns": ["wind.speed:int", "wind_speed:int"]},
+            "Columns: given wind_speed twice",
+        ),
         ({"QueueUrl": "arn:aws:sqs:x"}, "QueueUrl: given 'arn:aws:sqs:x'; must be the URL of an SQS queue"),
         ({"MaxItms": "3"}, "MaxItms: not a property: there are Team, Dataset"),
     ],

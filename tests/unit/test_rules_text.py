@@ -7,7 +7,7 @@ import pytest
 from lake import rules_text
 from lake.rules_text import RulesTextError
 
-EXAMPLES = sorted((Path(__file__).parents[2] / "datasets").glob("*/rules.dqdl"))
+EXAMPLES = sorted((Path(__file__).parents[2] / "datasets").glob("*/*/rules.dqdl"))
 
 
 def refusal(text: str) -> list[str]:

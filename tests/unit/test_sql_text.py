@@ -48,6 +48,13 @@ def test_what_is_not_is_refused(sql: str, words: str) -> None:
         sql_text.check(sql, COLUMNS)
 
 
+def test_a_path_is_a_word_with_underscores_and_a_fragment_is_json_text() -> None:
+    columns = [("wind.speed", "double"), ("wind.dir.deg", "int"), ("tags", "json")]
+    sql_text.check("SELECT wind_speed * 2 AS twice, wind_dir_deg, tags ->> '$[0]' AS tag FROM source", columns)
+    with pytest.raises(SqlTextError, match="speed"):
+        sql_text.check("SELECT wind.speed FROM source", columns)
+
+
 def test_without_declared_columns_only_the_grammar_is_checked() -> None:
     sql_text.check("SELECT whatever FROM source", [])
     with pytest.raises(SqlTextError, match="syntax error"):
