@@ -34,7 +34,7 @@ test: setup lint types rules ## Everything that is tested: lint, types, rules; u
 	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
 
 .PHONY: test-all
-test-all: setup lint types rules ## make test and the slow part, as CI runs them
+test-all: setup lint types rules ## make test, and the slow part: an upgrade in flight, two lakes, the delivery pipeline
 	@$(BIN)/python -m pytest $(PARALLEL)
 
 ##@ Work on it
