@@ -28,6 +28,7 @@ from tarn.local.settings import ADMINISTRATOR_KEY, Settings
 
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
+LET_GO_SECONDS = 5.0
 _ROOT = Path(__file__).resolve().parents[2]
 # All that the emulator gets of our own environment: its functions and jobs inherit what it has,
 # so no keys, profiles or proxies may be among it.
@@ -65,7 +66,7 @@ def start(state_dir: Path, region: str = "eu-west-1", options: Mapping[str, str]
     """
     if (found := running(state_dir)) is not None:
         return found
-    if lock.is_held(state_dir):
+    if not _is_let_go(state_dir):
         raise EmulatorError(f"The emulator in {state_dir} runs, but does not answer. Stop it, then start it again.")
     _require_packages()
     from tarn.local import certificates  # noqa: PLC0415 - needs a package that may be missing
@@ -93,6 +94,16 @@ def start(state_dir: Path, region: str = "eu-west-1", options: Mapping[str, str]
     _record(settings, process.pid)
     _wait_until_healthy(settings, process)
     return Emulator(settings, process.pid)
+
+
+def _is_let_go(state_dir: Path) -> bool:
+    """Whether nobody holds the folder; a killed emulator answers no more some moments before it is gone."""
+    deadline = time.monotonic() + LET_GO_SECONDS
+    while lock.is_held(state_dir):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def running(state_dir: Path) -> Emulator | None:

@@ -135,7 +135,7 @@ def notifications(demo: Demo) -> Iterator[Callable[[str], dict[str, Any]]]:
         def said() -> dict[str, Any] | None:
             for message in sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", []):
                 body = json.loads(message["Body"])
-                state = body["MessageAttributes"]["state"]["Value"]
+                state = body["Subject"].rsplit(" ", 1)[-1]
                 heard.append({"state": state, "subject": body["Subject"], "message": body["Message"]})
             return next((one for one in heard if batch_id in one["message"]), None)
 

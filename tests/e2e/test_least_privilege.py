@@ -23,6 +23,7 @@ HEAD = "without it S3 answers a HEAD of what is not there with 403, and here wit
 PARTS = "what is larger than a part is uploaded in parts, and a commit that failed is cleaned up: all is small here"
 QUEUE_TOO = "the queue's policy names the role as it was when the dataset was deployed; this holds when it is replaced"
 HANDOVER = "for a handover, which is tested in a lake of its own (test_upgrade.py)"
+CATALOG = "Glue asks for the catalog, the database and the table of a call; here it is asked for one of them"
 AGAIN = "for a second try after a crash, which the tests of the protocol have and the lake does not"
 
 
@@ -53,6 +54,15 @@ UNSEEN = (
     Unseen("TransformBatchJobRole", "WriteWhatIsPending", "s3:ListMultipartUploadParts", PARTS),
     Unseen("PublishBatchRole", "MakeThePublishedPrefixEqual", "s3:AbortMultipartUpload", PARTS),
     Unseen("PublishBatchRole", "MakeThePublishedPrefixEqual", "s3:DeleteObject", AGAIN),
+    Unseen("PublishBatchRole", "KeepTheTeamsTables", "glue:UpdateTable", AGAIN),
+    Unseen("PublishBatchRole", "KeepTheTeamsTables", "arn:aws:glue:*", CATALOG),
+    Unseen("VerifyCrawlRole", "LookForPartitionsAndKeepTheView", "glue:UpdateTable", AGAIN),
+    Unseen("VerifyCrawlRole", "LookForPartitionsAndKeepTheView", "arn:aws:glue:*", CATALOG),
+    Unseen("CrawlerRole", "KeepTablesAndPartitionsOfTheTeam", "*", "the crawl here makes fewer calls than Glue's"),
+    Unseen(
+        "CrawlerRole", "WhatIsPendingAndWhatAthenaAnsweredIsNotPublished", "*", "a guard: it denies what is not asked"
+    ),
+    Unseen("CrawlerRole", "WriteItsLogs", "logs:AssociateKmsKey", "Glue gives the groups that it makes the key"),
     Unseen("PublishBatchRole", "KeepTheTeamsTables", "glue:BatchUpdatePartition", AGAIN),
     Unseen("PublishBatchRole", "WhatWasAuditedStaysAsItIs", "*", "a guard: it denies what no code tries"),
     Unseen("RecordOutcomesRole", "TellTheQueuesOfTheTeamsDatasets", "*", QUEUE_TOO),

@@ -65,7 +65,8 @@ def upload(demo: Demo, folder: Path, sql: str, rules: str) -> str:
 def deploy(demo: Demo, stack: str, given: list[dict[str, str]]) -> str | None:
     """Create the stack; gives the first failure's reason where it was rolled back."""
     cloudformation = demo.session.client("cloudformation")
-    cloudformation.create_stack(StackName=stack, TemplateBody=TEMPLATE, Parameters=given)
+    allowed = ["CAPABILITY_AUTO_EXPAND", "CAPABILITY_NAMED_IAM"]
+    cloudformation.create_stack(StackName=stack, TemplateBody=TEMPLATE, Parameters=given, Capabilities=allowed)
     try:
         waiter = cloudformation.get_waiter("stack_create_complete")
         waiter.wait(StackName=stack, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
