@@ -162,7 +162,7 @@ def heavy(
     transform_batch.configure(spark)
     partition_by = [name.lower() for name in dataset.row.get("partition_by") or ()]
     try:
-        written = transform_batch.transform_batch(spark, objects, source, partition_by, _pending(work))
+        written = transform_batch.transform_batch(spark, objects, source, partition_by, pending(work))
     except transform_batch.TransformError as error:
         raise CheckError(str(error)) from error
     columns, partition_columns = (
@@ -187,11 +187,12 @@ def judge(
     try:
         judge_batch.configure(spark)
         judge_batch.checked_engine(spark, [str(jar) for jar in jars])
-        frame = judge_batch.read_pending(spark, _pending(work), written)
+        frame = judge_batch.read_pending(spark, pending(work), written)
         return Judged(judge_batch.judged(frame, str(rules), rules.read_text()))
     except judge_batch.JudgeError as error:
         raise CheckError(str(error)) from error
 
 
-def _pending(work: Path) -> str:
+def pending(work: Path) -> str:
+    """Where ``heavy`` writes below ``work``, for the judge to read."""
     return (work / "pending").as_uri() + "/"

@@ -82,10 +82,19 @@ def diff(
     if not previews.stands(session.client("cloudformation"), stack):
         return previews.Preview(stack, (), is_new=True)
     package = upload_assets(environment, quality=quality, upload=False, say=say)
-    parameters = complete("template.yaml", {**given, **package.parameters, **(overrides or {})})
+    parameters = {**given, **package.parameters, **(overrides or {})}
+    return diff_stack("template.yaml", stack, parameters, bucket=package.bucket)
+
+
+def diff_stack(template: str, stack: str, parameters: Mapping[str, str], *, bucket: str) -> previews.Preview:
+    """What ``deploy_stack`` would change in a stack that stands.
+
+    Raises:
+        DeploymentError: the deployment would be refused.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        packaged = sam_package("template.yaml", Path(folder) / "packaged.yaml", package.bucket)
-        return preview(previews.Target(stack, packaged, package.bucket, parameters))
+        packaged = sam_package(template, Path(folder) / "packaged.yaml", bucket)
+        return preview(previews.Target(stack, packaged, bucket, complete(template, parameters)))
 
 
 def deploy_stack(

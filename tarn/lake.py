@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from boto3.dynamodb.conditions import Key
 
+from lake import freshness, names, waiting
 from tarn.contract import Contract, ContractError, DatasetAddress
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ class Lake:
     def batches_of(self, address: DatasetAddress) -> list[dict[str, Any]]:
         """The latest batch rows of a dataset, newest first."""
         found = self._table("batches").query(
-            KeyConditionExpression=Key("owner").eq(f"{address.team}#{address.dataset}"),
+            KeyConditionExpression=Key("owner").eq(names.owner_key(address.team, address.dataset)),
             ScanIndexForward=False,
             Limit=LATEST_BATCHES,
         )
@@ -154,14 +155,7 @@ class Lake:
 
     def _depths(self) -> dict[str, dict[str, int]]:
         sqs = self._session.client("sqs")
-        names = {"visible": "ApproximateNumberOfMessages", "in_flight": "ApproximateNumberOfMessagesNotVisible"}
-        depths = {}
-        for place, url in self.contract.queues().items():
-            found = sqs.get_queue_attributes(
-                QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-            )["Attributes"]
-            depths[place] = {ours: int(found[theirs]) for ours, theirs in names.items()}  # type: ignore[index]
-        return depths
+        return {place: asdict(waiting.depth(sqs, url)) for place, url in self.contract.queues().items()}
 
     def _freshness(self, now: datetime) -> list[dict[str, Any]]:
         """By the rows that the tick reads: what the alarm of a dataset is told, and when."""
@@ -172,12 +166,12 @@ class Lake:
             pages = query.paginate(TableName=name, KeyConditionExpression=Key("team").eq(team))  # type: ignore[arg-type]
             rows = {str(row["dataset"]): row for page in pages for row in page["Items"]}
             for dataset, row in rows.items():
-                allowed = int(row.get("freshness_hours") or 0)  # type: ignore[arg-type]
-                tick = rows.get(f"tick#{dataset}", {})
-                moment = tick.get("published_at") or tick.get("watched_since")
+                allowed = freshness.limit(row)
+                tick = rows.get(waiting.tick_key(team, dataset)["dataset"], {})
+                moment = freshness.since(tick)
                 if not allowed or not moment:
                     continue
-                hours = (now - datetime.fromisoformat(str(moment))) / timedelta(hours=1)
+                hours = (now - moment) / timedelta(hours=1)
                 found.append(
                     {
                         "team": team,

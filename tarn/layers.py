@@ -8,7 +8,6 @@ computed.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,9 +79,7 @@ def diff(
     if not previews.stands(boto3.client("cloudformation"), stack):
         return previews.Preview(stack, (), is_new=True)
     found = _prepared(environment, layer, names, quality=quality, overrides=overrides or {}, upload=False, say=say)
-    with tempfile.TemporaryDirectory() as folder:
-        packaged = deployment.sam_package(str(found.template), Path(folder) / "packaged.yaml", found.bucket)
-        return deployment.preview(previews.Target(stack, packaged, found.bucket, found.parameters))
+    return deployment.diff_stack(str(found.template), stack, found.parameters, bucket=found.bucket)
 
 
 @dataclass(frozen=True)

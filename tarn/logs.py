@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 
+from lake import names
 from tarn.contract import DatasetAddress
 from tarn.lake import Lake
 
@@ -95,7 +96,7 @@ class Reader:
         """From when on the lines are worth a look: the batch's first moment, or an hour ago."""
         if not self.batch_id:
             return now - timedelta(hours=1)
-        row = self.lake.batch(f"{self.address.team}#{self.address.dataset}", self.batch_id)
+        row = self.lake.batch(names.owner_key(self.address.team, self.address.dataset), self.batch_id)
         return datetime.fromisoformat(str(row["created_at"])).astimezone(now.tzinfo)
 
     def lines(self, since: datetime) -> list[Line]:

@@ -150,7 +150,7 @@ def _rules(
             _, written = check.heavy(session, dataset, [one], place)
             types = {column["name"]: column["type"] for column in written["columns"] + written["partition_columns"]}
             judge_batch.configure(session)
-            frames.append(judge_batch.read_pending(session, (place / "pending").as_uri() + "/", written))
+            frames.append(judge_batch.read_pending(session, check.pending(place), written))
         judge_batch.checked_engine(session, [str(jar) for jar in jars])
         say("Deequ profiles the sample")
         candidates = suggestions.translated(suggestions.suggested(frames[0]), types)

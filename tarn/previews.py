@@ -15,13 +15,14 @@ import re
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 from botocore.exceptions import ClientError
 
+from lake import waiting
 from tarn import assets, changes, resource_schemas, safeguards, templates
 from tarn.changes import ADDED, CHANGED, MAY_BE_REPLACED, MAY_CHANGE, QUEUE, REMOVED, REPLACED, Change
 from tarn.safeguards import STACK
@@ -35,7 +36,6 @@ CAPABILITIES: tuple[CapabilityType, ...] = ("CAPABILITY_IAM", "CAPABILITY_NAMED_
 NOTHING = ("didn't contain changes", "No updates are to be performed")
 NOT_STANDING = ("REVIEW_IN_PROGRESS", "ROLLBACK_COMPLETE", "DELETE_COMPLETE")
 POLL_SECONDS = 1.0
-WAITING: list[Any] = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
 RETAINED = ("Retain", "RetainExceptOnCreate")
 KEPT = ("Retain", "ReplaceAndRetain")
 FOLDER_OF_PACKAGES = re.compile(r'"(?:s3://[^/"]+/)?(?:packages|diff)/(?:[^/"]+/)*')
@@ -260,14 +260,8 @@ def _with_messages(session: boto3.Session, found: tuple[Change, ...]) -> tuple[C
     if not going:
         return found
     sqs = session.client("sqs")
-    waiting = {
-        url: sum(
-            int(count)
-            for count in sqs.get_queue_attributes(QueueUrl=url, AttributeNames=WAITING)["Attributes"].values()
-        )
-        for url in going
-    }
-    return tuple(replace(one, messages=waiting.get(one.physical_id, 0)) for one in found)
+    held = {url: sum(asdict(waiting.depth(sqs, url)).values()) for url in going}
+    return tuple(replace(one, messages=held.get(one.physical_id, 0)) for one in found)
 
 
 def _compare(session: boto3.Session, target: Target, refusal: str) -> Preview:

@@ -18,11 +18,12 @@ from botocore.exceptions import ClientError
 from tarn import layers
 from tarn.contract import Contract, ContractError
 from tarn.lake import Lake, Status
+from tarn.safeguards import STACK
+from tarn.stack_failures import newest_first
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation.client import CloudFormationClient
 
-STACK = "AWS::CloudFormation::Stack"
 IN_FLIGHT = ("OPEN", "READY", "STARTED")
 POLL_SECONDS = 2.0
 
@@ -79,7 +80,7 @@ def remove(removal: Removal, say: Callable[[str], None] = print) -> list[str]:
         raise RemovalError(f"there is no stack {removal.stack}")
     data = _data_of(removal)
     tree = [stack_id, *_nested(cloudformation, stack_id)]
-    seen = {event["EventId"] for one in tree for event in islice(_events(cloudformation, one), 1)}
+    seen = {event["EventId"] for one in tree for event in islice(newest_first(cloudformation, one), 1)}
     cloudformation.delete_stack(StackName=stack_id)
     kept: list[str] = []
     failures: list[str] = []
@@ -195,12 +196,6 @@ def _nested(cloudformation: CloudFormationClient, stack_id: str) -> list[str]:
     return found
 
 
-def _events(cloudformation: CloudFormationClient, stack_id: str) -> Iterator[Any]:
-    """The stack's events, newest first, page by page as they are asked for."""
-    for page in cloudformation.get_paginator("describe_stack_events").paginate(StackName=stack_id):
-        yield from page["StackEvents"]
-
-
 def _new_events(cloudformation: CloudFormationClient, stack_id: str, seen: Container[str]) -> list[Any]:
     """What came after the last event that was seen, oldest first."""
-    return list(takewhile(lambda event: event["EventId"] not in seen, _events(cloudformation, stack_id)))[::-1]
+    return list(takewhile(lambda event: event["EventId"] not in seen, newest_first(cloudformation, stack_id)))[::-1]

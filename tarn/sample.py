@@ -26,7 +26,7 @@ import duckdb
 from lake import light_transform
 from lake.file_schema import ENCODINGS, FileSchema, kind_of, schema_of, source_name
 from lake.file_schema import Column as DeclaredColumn
-from lake.light_transform import DEFAULT_SQL, Limits
+from lake.light_transform import DEFAULT_SQL
 from lake.plain_text import plain_text
 from lake.raw_file import (
     RefusedFileError,
@@ -37,10 +37,10 @@ from lake.raw_file import (
     literal,
     quoted,
 )
+from tarn.check import LIMITS
 
 MOST_ROWS = 1_000
 MOST_BYTES = 1 << 20
-MOST_TEXT_MIB = 4096
 NULL_WORDS = (
     "NA", "N/A", "n/a", "na", "NULL", "Null", "null", "None", "none", "NaN", "nan", "#N/A", "\\N", "-", "--", "?", ".",
 )  # fmt: skip
@@ -51,7 +51,6 @@ TRUTH = ("true", "false", "yes", "no")
 DAYS = ("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%d-%b-%Y", "%d %b %Y", "%b %d, %Y")
 TIMES = ("", " %H:%M", " %H:%M:%S")
 _NO_NAME = rf"{kind_of('double').form}|{kind_of('timestamp').form}"
-_LIMITS = Limits(memory_mib=1024, spill_mib=4096, threads=2, seconds=240, text_mib=MOST_TEXT_MIB)
 _FROM_DUCKDB = {
     "boolean": "boolean", "tinyint": "tinyint", "smallint": "smallint", "integer": "int", "bigint": "bigint",
     "utinyint": "smallint", "usmallint": "int", "uinteger": "bigint", "ubigint": "decimal(20,0)",
@@ -201,7 +200,8 @@ def _plain(file: Path, folder: Path) -> tuple[Path, str]:
     refused: UnreadableFileError | None = None
     for encoding in ENCODINGS:
         try:
-            return plain_text(file, folder / "text", FileSchema(columns=(), encoding=encoding), MOST_TEXT_MIB), encoding
+            schema = FileSchema(columns=(), encoding=encoding)
+            return plain_text(file, folder / "text", schema, LIMITS.text_mib), encoding
         except UnreadableFileError as error:
             refused = refused or error
     assert refused is not None  # noqa: S101 - there are encodings
@@ -415,7 +415,7 @@ def _accepted(sample: Sample, folder: Path) -> Sample:
     raw = Path(shutil.copyfile(sample.file, folder / "raw"))
     while True:
         try:
-            light_transform.transform(raw, folder / "staged.parquet", schema_of(sample.row), DEFAULT_SQL, _LIMITS)
+            light_transform.transform(raw, folder / "staged.parquet", schema_of(sample.row), DEFAULT_SQL, LIMITS)
         except SchemaMismatchError as error:
             place = _mismatched(error.reason, sample.columns)
             if place is None:

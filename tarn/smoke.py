@@ -14,6 +14,7 @@ from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from lake import names
 from tarn.contract import ContractError
 from tarn.lake import Lake
 from tarn.templates import ROOT
@@ -45,7 +46,7 @@ def place(lake: Lake, identity: str) -> Place:
     staged = (lake.object_row(str(raw["staged_id"])) or {}) if "staged_id" in raw else {}
     if "batch_id" not in staged:
         row = staged or raw
-    elif (row := lake.batch(f"{TEAM}#{DATASET}", str(staged["batch_id"])))["state"] == "ABANDONED":
+    elif (row := lake.batch(names.owner_key(TEAM, DATASET), str(staged["batch_id"])))["state"] == "ABANDONED":
         row = staged  # its objects are claimed again by the next batch
     return Place(str(row.get("state", "")), str(row.get("reason", "")))
 

@@ -60,13 +60,13 @@ class Failure:
 
 def latest_event(cloudformation: CloudFormationClient, stack: str) -> str | None:
     """The id of a stack's newest event; None where there is no stack."""
-    return next((str(one["EventId"]) for one in _newest_first(cloudformation, stack)), None)
+    return next((str(one["EventId"]) for one in newest_first(cloudformation, stack)), None)
 
 
 def first(cloudformation: CloudFormationClient, stack: str, after: str | None) -> Failure | None:
     """The first failure after the event ``after``; None where no resource failed."""
     events = []
-    for one in _newest_first(cloudformation, stack):
+    for one in newest_first(cloudformation, stack):
         if one["EventId"] == after:
             break
         events.append(one)
@@ -105,10 +105,11 @@ def _first(cloudformation: CloudFormationClient, events: list[Any], path: tuple[
 
 
 def _since(cloudformation: CloudFormationClient, stack: str, moment: datetime) -> list[Any]:
-    return [one for one in reversed(list(_newest_first(cloudformation, stack))) if one["Timestamp"] >= moment]
+    return [one for one in reversed(list(newest_first(cloudformation, stack))) if one["Timestamp"] >= moment]
 
 
-def _newest_first(cloudformation: CloudFormationClient, stack: str) -> Iterator[Any]:
+def newest_first(cloudformation: CloudFormationClient, stack: str) -> Iterator[Any]:
+    """A stack's events, page by page as they are asked for; none where there is no such stack."""
     try:
         for page in cloudformation.get_paginator("describe_stack_events").paginate(StackName=stack):
             yield from page["StackEvents"]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from boto3.dynamodb.conditions import Attr
 
 from lake import clock, rows
-from lake.waiting import tick_key
+from lake.waiting import note_in_tick
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.service_resource import Table
@@ -25,7 +25,7 @@ def published(table: Table, team: str, dataset: str, now: datetime) -> None:
     moment = clock.stamp(now)
     earlier = Attr("published_at").not_exists() | Attr("published_at").lt(moment)
     try:
-        rows.update(table, tick_key(team, dataset), {"kind": "tick", "published_at": moment}, condition=earlier)
+        note_in_tick(table, team, dataset, {"published_at": moment}, condition=earlier)
     except rows.ConditionFailedError:
         return
 
@@ -45,8 +45,8 @@ def hours(table: Table, registration: Mapping[str, Any], tick: Mapping[str, Any]
         return None
     moment = since(tick)
     if moment is None:
-        key = tick_key(str(registration["team"]), str(registration["dataset"]))
-        rows.update(table, key, {"kind": "tick", "watched_since": clock.stamp(now)})
+        team, dataset = str(registration["team"]), str(registration["dataset"])
+        note_in_tick(table, team, dataset, {"watched_since": clock.stamp(now)})
         moment = now
     return max(now - moment, timedelta()) / timedelta(hours=1)
 

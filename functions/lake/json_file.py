@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lake import json_array
 from lake.file_schema import Column, FileSchema
-from lake.raw_file import Cell, Source, UnreadableFileError, literal
+from lake.raw_file import Cell, Source, UnreadableFileError, literal, read_csv
 
 DEEPEST = 32
 """Objects and arrays inside of each other. Readers of the published table (Spark, Athena) recurse; data that people
@@ -61,7 +61,7 @@ def lines_source(path: Path, columns: Sequence[Column], place_is: str, *, nested
         "buffer_size": 2 * LARGEST_BYTES,  # else sixteen lines, which is memory that DuckDB does not count
         "compression": "none",
     }
-    lines = f"read_csv({literal(str(path))}, {', '.join(f'{name} = {literal(it)}' for name, it in options.items())})"
+    lines = read_csv(path, options)
     parents = list(dict.fromkeys(parent for column in columns for parent in _parents(steps[column.name])))
     types = [(), *steps.values(), *parents]
     paths = [literal(_json_path(one)) for one in steps.values()]

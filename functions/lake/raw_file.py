@@ -109,9 +109,14 @@ def csv_source(path: Path, schema: FileSchema) -> Source:
         "null_padding": False,
         "ignore_errors": False,
     }
-    scan = f"read_csv({literal(str(path))}, {', '.join(f'{name} = {literal(it)}' for name, it in options.items())})"
+    scan = read_csv(path, options)
     cells = {name: Cell(f"c{place}", "VARCHAR") for place, name in enumerate(names)}
     return Source(scan, cells, header_lines, path)
+
+
+def read_csv(path: Path, options: Mapping[str, object]) -> str:
+    """DuckDB's SQL that reads the CSV file ``path`` with these ``options``."""
+    return f"read_csv({literal(str(path))}, {', '.join(f'{name} = {literal(it)}' for name, it in options.items())})"
 
 
 def _csv_columns(text: str, schema: FileSchema) -> tuple[list[str], int]:

@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 DATASET_TYPE = "Custom::TarnDataset"
 PIPELINE_TYPE = "Custom::TarnPipeline"
 TEAM_TYPE = "Custom::TarnTeam"
+KINDS: Mapping[str, tuple[type[registration.Dataset | registration.Pipeline | registration.Team], str]] = {
+    DATASET_TYPE: (registration.Dataset, datasets.DATASET),
+    PIPELINE_TYPE: (registration.Pipeline, datasets.PIPELINE),
+    TEAM_TYPE: (registration.Team, datasets.TEAM),
+}
+"""What each resource type is read as, and what its row is called."""
 MOST_NAMED = 20
 """Of what stands in the way of a removal; the rest is counted."""
 MOST_TEXT_BYTES = 1_000_000
@@ -58,28 +64,17 @@ def register(
     Raises:
         RegistrationError: the properties, SQL or rules are refused, or another stack owns the name.
     """
-    if resource_type == DATASET_TYPE:
-        dataset = registration.read(registration.Dataset, properties)
-        _require_team(dataset.team, team)
-        check_assets(s3, dataset)
-        values = registration.row(dataset)
-        kind: str = datasets.DATASET
-    elif resource_type == PIPELINE_TYPE:
-        pipeline = registration.read(registration.Pipeline, properties)
-        _require_team(pipeline.team, team)
-        values = registration.row(pipeline)
-        kind = datasets.PIPELINE
-    elif resource_type == TEAM_TYPE:
-        itself = registration.read(registration.Team, properties)
-        _require_team(itself.team, team)
-        values = registration.row(itself)
-        kind = datasets.TEAM
-    else:
+    if resource_type not in KINDS:
         raise RegistrationError(
             [f"resource type {resource_type}: must be {DATASET_TYPE}, {PIPELINE_TYPE} or {TEAM_TYPE}"]
         )
+    model, kind = KINDS[resource_type]
+    given = registration.read(model, properties)
+    _require_team(given.team, team)
+    if isinstance(given, registration.Dataset):
+        check_assets(s3, given)
     registered = Registered(team, _place(resource_type, properties))
-    row = {**values, "schema": rows.SCHEMA, "kind": kind, "dataset": registered.place, "owner": owner}
+    row = {**registration.row(given), "schema": rows.SCHEMA, "kind": kind, "dataset": registered.place, "owner": owner}
     is_free = Attr("team").not_exists() | (Attr("owner").eq(owner) & Attr(handover.FORMER).not_exists())
     try:
         rows.put(table, row, is_free)

@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_pascal
 
-from lake.file_schema import UnknownTypeError, kind_of
+from lake.file_schema import UnknownTypeError, kind_of, source_name
 
 LONGEST_MESSAGE = 1000
 NOT_OURS = frozenset({"ServiceToken", "ServiceTimeout"})
@@ -185,10 +185,6 @@ class Dataset(_Properties):
         """Whether the light transform is the dataset's own Python, in a function of its own."""
         return self.light_transform is not None and self.light_transform.endswith(".py")
 
-    def _name_in_source(self, column: Column) -> str:
-        """What a column is called once it is read: a path becomes one word."""
-        return column.name.replace(".", "_")
-
     @model_validator(mode="after")
     def _fields_agree(self) -> Self:
         if self.min_items > self.max_items:
@@ -207,7 +203,7 @@ class Dataset(_Properties):
                 f"TableName: given {self.table_name!r}; must be {self.dataset!r}: a crawler names it after the folder"
             )
         for field, listed in (
-            ("Columns", [self._name_in_source(column).casefold() for column in self.columns]),
+            ("Columns", [source_name(column.name).casefold() for column in self.columns]),
             ("PartitionBy", self.partition_by),
         ):
             twice = sorted({name for name in listed if listed.count(name) > 1})
@@ -232,7 +228,7 @@ class Team(_Properties):
     team: Name
 
 
-Model = TypeVar("Model", Dataset, Pipeline, Team)
+Model = TypeVar("Model", bound=_Properties)
 
 
 def read(model: type[Model], properties: Mapping[str, Any]) -> Model:

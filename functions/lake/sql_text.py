@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import duckdb
 
 from lake.file_schema import kind_of, source_name
+from lake.raw_file import quoted
 
 UNWRITABLE = ("HUGEINT", "UHUGEINT")
 """Parquet has no such integers: DuckDB would write a DOUBLE."""
@@ -43,7 +44,7 @@ def check(sql: str, columns: Iterable[tuple[str, str]]) -> None:
                 raise SqlTextError(f"must be a single SELECT; it holds {kinds}")
             if not declared:
                 return
-            names = ", ".join(f"{_quoted(source_name(name))} {kind_of(kind).name}" for name, kind in declared)
+            names = ", ".join(f"{quoted(source_name(name))} {kind_of(kind).name}" for name, kind in declared)
             duck.execute(f"CREATE TEMP TABLE source ({names})")
             duck.execute(f"CREATE TEMP VIEW result AS {sql}")
             for name, kind, *_ in duck.execute("DESCRIBE result").fetchall():
@@ -51,7 +52,3 @@ def check(sql: str, columns: Iterable[tuple[str, str]]) -> None:
                     raise SqlTextError(f"its column {name!r} is {kind}, which Parquet cannot hold: cast it to BIGINT")
         except duckdb.Error as error:
             raise SqlTextError(str(error)) from error
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

@@ -9,11 +9,11 @@ https://docs.aws.amazon.com/athena/latest/ug/data-types.html
 from __future__ import annotations
 
 import json
-import re
 from base64 import b64encode
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from lake.hive_type import parts_of
 from lake.observability import logger
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def presto_type(hive: str) -> str:
         UnknownTypeError: there is none.
     """
     kind, bracket, inner = hive.strip().partition("<")
-    parts = _split(inner.removesuffix(">")) if bracket else []
+    parts = parts_of(inner.removesuffix(">")) if bracket else []
     if kind.lower() == "array" and len(parts) == 1:
         return f"array({presto_type(parts[0])})"
     if kind.lower() == "map" and len(parts) == 2:
@@ -102,18 +102,6 @@ def presto_type(hive: str) -> str:
     if base not in _SCALARS:
         raise UnknownTypeError(f"{hive} is not one of Athena's types")
     return f"{_SCALARS[base]}({parameters}" if bracket else _SCALARS[base]
-
-
-def _split(text: str) -> list[str]:
-    """Split at the commas that are inside no brackets."""
-    parts, depth = [""], 0
-    for piece in re.findall(r"[<>(),]|[^<>(),]+", text):
-        depth += {"<": 1, "(": 1, ">": -1, ")": -1}.get(piece, 0)
-        if piece == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += piece
-    return parts
 
 
 def _quoted(name: str) -> str:

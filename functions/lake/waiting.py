@@ -17,6 +17,7 @@ from boto3.dynamodb.conditions import Attr
 from lake import clock, rows
 
 if TYPE_CHECKING:
+    from boto3.dynamodb.conditions import ConditionBase
     from mypy_boto3_dynamodb.service_resource import Table
     from mypy_boto3_sqs.client import SQSClient
 
@@ -66,6 +67,18 @@ def tick_key(team: str, dataset: str) -> dict[str, str]:
     return {"team": team, "dataset": f"tick#{dataset}"}
 
 
+def note_in_tick(
+    table: Table, team: str, dataset: str, values: Mapping[str, Any], condition: ConditionBase | None = None
+) -> None:
+    """Set ``values`` in a dataset's tick row, which is made where there is none.
+
+    Raises:
+        ConditionFailedError: ``condition`` does not hold.
+    """
+    row = {"kind": "tick", "schema": rows.SCHEMA, **values}
+    rows.update(table, tick_key(team, dataset), row, condition=condition)
+
+
 def note(
     table: Table, team: str, dataset: str, *, holds: Depth, tick: Mapping[str, Any], now: datetime
 ) -> datetime | None:
@@ -90,21 +103,16 @@ def set_since(table: Table, team: str, dataset: str, moment: datetime) -> None:
     A run that drained the queue says so too: in a dataset with a steady trickle no tick ever sees an empty queue,
     and the wait of the first object would make every later batch due at once.
     """
-    values = {"kind": "tick", "schema": rows.SCHEMA, "waiting_since": clock.stamp(moment)}
-    rows.update(table, tick_key(team, dataset), values)
+    note_in_tick(table, team, dataset, {"waiting_since": clock.stamp(moment)})
 
 
 def lease(table: Table, team: str, dataset: str, *, holder: str, now: datetime, length: timedelta) -> bool:
     """Take the lease, so that two runs do not share out one queue; False where another run has it."""
     free = Attr("lease_until").not_exists() | Attr("lease_until").lt(clock.stamp(now)) | Attr("lease_holder").eq(holder)
-    values = {
-        "kind": "tick",
-        "schema": rows.SCHEMA,
-        "lease_until": clock.stamp(now + length),
-        "lease_holder": holder,
-    }
     try:
-        rows.update(table, tick_key(team, dataset), values, condition=free)
+        note_in_tick(
+            table, team, dataset, {"lease_until": clock.stamp(now + length), "lease_holder": holder}, condition=free
+        )
     except rows.ConditionFailedError:
         return False
     return True

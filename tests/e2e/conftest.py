@@ -8,12 +8,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
 
 from tarn.lake import Lake
-from tarn.local import emulator
 from tests.e2e.lake_world import Demo
+from tests.e2e.own_emulator import seen
 
 TARN = Path(sys.executable).with_name("tarn")
 
@@ -25,13 +24,5 @@ def demo(tmp_path_factory) -> Iterator[Demo]:
     command = [str(TARN), "demo", "--keep", "--state", str(state)]
     environment = {**os.environ, "COLUMNS": "200", "TARN_RECORD_DECISIONS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("AWS_")]:
-            patch.delenv(name)
-        try:
-            for name, value in emulator.client_environment(state).items():
-                patch.setenv(name, value)
-            session = boto3.Session()
-            yield Demo(done.returncode, done.stdout + done.stderr, state, Lake("local", session), session)
-        finally:
-            emulator.stop(state, purge=True)
+    with seen(state) as session:
+        yield Demo(done.returncode, done.stdout + done.stderr, state, Lake("local", session), session)

@@ -15,14 +15,21 @@ from tarn.local import emulator
 
 @contextmanager
 def own_emulator(state: Path) -> Iterator[boto3.Session]:
-    """Start it, let this process's AWS clients see it and nothing else, and leave nothing of it."""
+    """Start it, and let this process see it."""
     emulator.start(state)
+    with seen(state) as session:
+        yield session
+
+
+@contextmanager
+def seen(state: Path) -> Iterator[boto3.Session]:
+    """Let this process's AWS clients see the emulator of a folder and nothing else; at the end, leave nothing of it."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("AWS_")]:
-            patch.delenv(name)
-        for name, value in emulator.client_environment(state).items():
-            patch.setenv(name, value)
         try:
+            for name in [name for name in os.environ if name.startswith("AWS_")]:
+                patch.delenv(name)
+            for name, value in emulator.client_environment(state).items():
+                patch.setenv(name, value)
             yield boto3.Session()
         finally:
             emulator.stop(state, purge=True)

@@ -6,33 +6,20 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pytest
 
 from lake.file_schema import schema_of
 from lake.light_transform import Limits, transform
-from tarn import templates
+from tarn import registered
 
-DATASETS = Path(__file__).resolve().parents[2] / "datasets"
 ROWS = {"flights": (31, 27_004), "airports": (1, 1_458), "airlines": (1, 16), "weather": (3, 2_226)}
 TEAMS = {"weather": "sky"}
 
 
-def registration(dataset: str) -> dict[str, Any]:
-    """What of the dataset's registration the light transform reads."""
-    template = templates.load(folder_of(dataset).relative_to(templates.ROOT) / "template.yaml")
-    given = template["Resources"]["DatasetStack"]["Properties"]["Parameters"]
-    columns = [one.strip().split(":")[:2] for one in given["Columns"].split(",")]
-    return {
-        "format": {"type": given.get("FormatType", "csv"), "null_tokens": ["NA"]},
-        "columns": [{"name": name, "type": kind} for name, kind in columns],
-    }
-
-
 def folder_of(dataset: str) -> Path:
-    return DATASETS / TEAMS.get(dataset, "air") / dataset
+    return registered.DATASETS / TEAMS.get(dataset, "air") / dataset
 
 
 @pytest.fixture(scope="module", params=list(ROWS))
@@ -41,6 +28,7 @@ def staged(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     dataset = request.param
     folder = tmp_path_factory.mktemp(dataset)
     sql = (folder_of(dataset) / "light.sql").read_text()
+    schema = schema_of(registered.read(folder_of(dataset)).row)
     files = sorted((folder_of(dataset) / "samples").iterdir())
     rows = 0
     for file in files:
@@ -48,7 +36,7 @@ def staged(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         done = transform(
             folder / "raw",
             folder / f"{file.stem}.parquet",
-            schema_of(registration(dataset)),
+            schema,
             sql,
             Limits(memory_mib=256, spill_mib=256, threads=1, seconds=60),
         )

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from lake.hive_type import parts_of
+
 _SCALARS = {
     "boolean": "BOOLEAN",
     "tinyint": "TINYINT",
@@ -49,7 +51,7 @@ def to_duckdb(hive_type: str) -> str:
     nested = re.fullmatch(r"(array|map|struct)<(.+)>", text)
     if nested is None:
         return _scalar(text)
-    kind, parts = nested[1], _split(nested[2])
+    kind, parts = nested[1], parts_of(nested[2])
     if kind == "array":
         return f"{to_duckdb(nested[2])}[]"
     if kind == "map":
@@ -92,15 +94,3 @@ def _scalar(text: str) -> str:
 
 def _base(duckdb_type: str) -> str:
     return "LIST" if duckdb_type.endswith("[]") else duckdb_type.partition("(")[0]
-
-
-def _split(text: str) -> list[str]:
-    """Split at the commas that are inside no brackets."""
-    parts, depth = [""], 0
-    for piece in re.findall(r"[<>(),]|[^<>(),]+", text):
-        depth += {"<": 1, "(": 1, ">": -1, ")": -1}.get(piece, 0)
-        if piece == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += piece
-    return [part.strip() for part in parts]
