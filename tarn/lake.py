@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from lake import freshness, names, waiting
 from tarn.contract import Contract, ContractError, DatasetAddress
 
 if TYPE_CHECKING:
-    from mypy_boto3_dynamodb.service_resource import Table
+    from mypy_boto3_dynamodb.service_resource import DynamoDBServiceResource, Table
 
 LATEST_BATCHES = 20
 """Batch rows shown for a dataset: a screenful, not its history."""
@@ -141,7 +142,12 @@ class Lake:
         return dict(row) if row else None
 
     def _table(self, thing: str) -> Table:
-        return self._session.resource("dynamodb").Table(self.contract.foundations(f"{thing}-table/name"))
+        return self._dynamodb.Table(self.contract.foundations(f"{thing}-table/name"))
+
+    @cached_property
+    def _dynamodb(self) -> DynamoDBServiceResource:
+        """Made once, when a table is first asked for: botocore reads the service's whole model for each."""
+        return self._session.resource("dynamodb")
 
     def _only_team(self) -> str:
         teams = self.contract.teams()

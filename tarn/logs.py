@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from time import sleep
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -116,7 +116,7 @@ class Reader:
             looked = datetime.now(since.tzinfo)
             yield from self.lines(since)
             since = max(since, looked - OVERLAP)
-            time.sleep(poll_seconds)
+            sleep(poll_seconds)
 
     def _groups(self) -> dict[str, str]:
         groups = self.lake.contract.log_groups(self.address.team, self.address.pipeline)

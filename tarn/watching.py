@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from time import sleep
 
 from rich.console import Console
 from rich.live import Live
@@ -32,7 +32,7 @@ def status(console: Console, look: Callable[[], Status], refresh_seconds: float 
     """Show the lake's state, and again every two seconds, until Ctrl-C."""
     with until_interrupted(), Live(screen.status_view(look()), console=console, auto_refresh=False) as live:
         while True:
-            time.sleep(refresh_seconds)
+            sleep(refresh_seconds)
             live.update(screen.status_view(look()), refresh=True)
 
 

@@ -147,7 +147,7 @@ def test_watch_looks_again_until_ctrl_c_and_ends_without_a_trace(published, monk
         if len(naps) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(watching.time, "sleep", nap)
+    monkeypatch.setattr(watching, "sleep", nap)  # and of nobody else: other threads sleep, too
     done = tarn("status", "--watch")
     assert done.exit_code == 0, done.output
     assert naps == [2.0, 2.0, 2.0]

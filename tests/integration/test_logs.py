@@ -210,7 +210,7 @@ def test_followed_lines_are_given_once_and_late_ones_too(published, monkeypatch)
         elif naps == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(logs.time, "sleep", nap)
+    monkeypatch.setattr(logs, "sleep", nap)
     write("transform", line, seconds_ago=_since_now())
     done = CliRunner().invoke(cli.app, ["logs", "air/flights", "--environment", "test", "--follow"])
     assert done.exit_code == 0, done.output
