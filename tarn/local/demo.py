@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -84,7 +83,7 @@ def run(console: Console, state: Path, *, quality: bool, keep: bool) -> bool:
         console.print("Quality is off: what is published in this run was NOT judged.", style="bold yellow")
     with _step(console, "start the embedded AWS (loopback, TLS, IAM enforced)"):
         emulator.start(state)
-    _use(emulator.client_environment(state))
+    emulator.use(state)
     try:
         with _step(console, "deploy foundations, two teams with their pipelines, four datasets") as say:
             deployment.deploy("local", quality=quality, overrides={"AirAirlinesAssetPrefix": ""}, say=say)
@@ -205,13 +204,6 @@ def _file(folder: Path, name: str, content: bytes) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_bytes(content)
     return folder / name
-
-
-def _use(variables: dict[str, str]) -> None:
-    """Let this process's AWS clients, and the programs it starts, see the local lake and nothing else."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        del os.environ[name]
-    os.environ.update(variables)
 
 
 def _state(lake: Lake, identity: str) -> str:

@@ -159,6 +159,13 @@ def command_environment(state_dir: Path) -> dict[str, str]:
     return ours | client_environment(state_dir)
 
 
+def use(state_dir: Path) -> None:
+    """Let this process's AWS clients, and the programs it starts, see this emulator and nothing else."""
+    variables = command_environment(state_dir)
+    os.environ.clear()
+    os.environ.update(variables)
+
+
 def _launcher_environment(settings: Settings) -> dict[str, str]:
     """A clean environment. The bundle is for the workers: Python's ssl, botocore and requests."""
     inherited = {

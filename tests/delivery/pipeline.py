@@ -384,9 +384,7 @@ def run(folder: Path, console: Console) -> list[Row]:
     before = dict(os.environ)
     try:
         variables = emulator.command_environment(state)
-        for name in [name for name in os.environ if name.startswith("AWS_")]:
-            del os.environ[name]
-        os.environ.update(emulator.client_environment(state))
+        emulator.use(state)
         outside = {"TARN_ENVIRONMENT", "TARN_STATE", "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "VIRTUAL_ENV"}
         variables = {
             name: value

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import boto3
-import pytest
 
 from tarn.local import emulator
 
@@ -24,12 +23,11 @@ def own_emulator(state: Path) -> Iterator[boto3.Session]:
 @contextmanager
 def seen(state: Path) -> Iterator[boto3.Session]:
     """Let this process's AWS clients see the emulator of a folder and nothing else; at the end, leave nothing of it."""
-    with pytest.MonkeyPatch.context() as patch:
-        try:
-            for name in [name for name in os.environ if name.startswith("AWS_")]:
-                patch.delenv(name)
-            for name, value in emulator.client_environment(state).items():
-                patch.setenv(name, value)
-            yield boto3.Session()
-        finally:
-            emulator.stop(state, purge=True)
+    before = dict(os.environ)
+    try:
+        emulator.use(state)
+        yield boto3.Session()
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        emulator.stop(state, purge=True)
