@@ -39,10 +39,13 @@ ENVIRONMENT = "local"
 STACK = f"tarn-{ENVIRONMENT}"
 SAMPLE = ROOT / "datasets" / "air" / "airlines" / "samples" / "airlines.csv"
 LOCKS = (
-    *(f"requirements/{name}.txt" for name in ("main", "sam", "checkov", "workflows", "taskcat", "runtime", "jars")),
+    *(
+        f"requirements/{name}.txt"
+        for name in ("main", "sam", "checkov", "workflows", "taskcat", "awscli", "runtime", "jars")
+    ),
     "pyproject.toml",
 )
-ENVIRONMENTS = (".venv", ".venvs/sam", ".venvs/checkov", ".venvs/workflows", ".venvs/taskcat", ".venvs/jars")
+ENVIRONMENTS = (".venv", *(f".venvs/{name}" for name in ("sam", "checkov", "workflows", "taskcat", "awscli", "jars")))
 STAGED_SECONDS = 120.0
 FAILING_TEST = '''"""A test that fails, so that nothing is deployed."""
 
@@ -113,13 +116,13 @@ class Delivery:
         shutil.copytree(self.built / "build", folder / "build", dirs_exist_ok=True)
         return folder
 
-    def build(self, stage: str, commit: str, source: Path) -> Build:
-        """One project of the delivery pipeline, on the artifact that it gets."""
+    def build(self, stage: str, commit: str, source: Path, **overrides: str) -> Build:
+        """One project of the delivery pipeline, on the artifact that it gets; ``overrides`` are of this build alone."""
         self.builds += 1
         project = Project(
             f"tarn-{stage}",
             variables={"TARN_STAGE": stage, "TARN_ENVIRONMENT": ENVIRONMENT},
-            overrides={} if stage == "check" else {"QUALITY": "off"},
+            overrides={} if stage == "check" else {"QUALITY": "off", **overrides},
         )
         return codebuild.run(
             (source / "buildspec.yml").read_text(),
@@ -131,9 +134,9 @@ class Delivery:
             prepare=give_environments,
         )
 
-    def deploy(self, commit: str, source: Path | None = None) -> Build:
+    def deploy(self, commit: str, source: Path | None = None, **overrides: str) -> Build:
         """The project `deploy`."""
-        return self.build("deploy", commit, source or self.as_checked(commit))
+        return self.build("deploy", commit, source or self.as_checked(commit), **overrides)
 
     def stack(self) -> Any:
         """The root stack, as CloudFormation tells it."""
@@ -212,7 +215,9 @@ def play(delivery: Delivery) -> None:
     first(delivery)
     if delivery.built is None:
         return
+    smoke(delivery)
     changed_template(delivery)
+    changed_by_the_cli(delivery)
     nothing_changed(delivery)
     broken_template(delivery)
     failing_test(delivery)
@@ -242,6 +247,26 @@ def changed_template(delivery: Delivery) -> None:
         delivery.takes_files()
 
 
+def changed_by_the_cli(delivery: Delivery) -> None:
+    """The other route: ``aws cloudformation package`` and ``deploy``, from the same files."""
+    with delivery.row("changes a template, TARN_ROUTE=cloudformation", "deployed by the AWS CLI; seen in the lake"):
+        commit = delivery.push("Keep logs for 7 days", edit("template.yaml", "    Default: 14\n", "    Default: 7\n"))
+        build = delivery.deploy(commit, TARN_ROUTE="cloudformation")
+        succeeded(build)
+        said(build, "Successfully created/updated stack")
+        same(delivery.kept_days(), {7})
+        delivery.takes_files()
+
+
+def smoke(delivery: Delivery) -> None:
+    """A file through the whole lake, with the real transform; what failed would be told by its reason."""
+    with delivery.row("smoke test of what was deployed", "a file is published"):
+        commit = git(delivery.repository, "rev-parse", "HEAD")
+        build = delivery.build("smoke", commit, delivery.as_checked(commit))
+        succeeded(build)
+        said(build, "PUBLISHED")
+
+
 def nothing_changed(delivery: Delivery) -> None:
     """Only a text that is not deployed."""
     with delivery.row("changes nothing that is deployed", "succeeds; the stack is not touched"):
@@ -261,7 +286,7 @@ def broken_template(delivery: Delivery) -> None:
         failed_in(build, "build")
         said(build, "AirlinesDatasetStack/DatasetStack/", "failed:", "reqired")
         same(delivery.stack()["StackStatus"], "UPDATE_ROLLBACK_COMPLETE")
-        same(delivery.kept_days(), {14})
+        same(delivery.kept_days(), {7})
         delivery.takes_files()
         delivery.undo()
 

@@ -113,6 +113,14 @@ def test_foundations_change_under_the_others(lake, deploy) -> None:
     stage(lake, "airlines", AIRLINES, "again.csv")
 
 
+def test_a_layer_tells_what_would_change_in_it_and_changes_nothing(lake, tarn) -> None:
+    done = tarn("diff", "local", "--quality", "off", "--layer", "foundations", "--parameter", "LogRetentionDays=7")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "RouteObjectLogGroup" in done.stdout
+    assert "RetentionInDays" in done.stdout
+    assert kept_days(lake, "tarn-local-foundations") == {14}
+
+
 LAYERS = [
     pytest.param("dataset", ("--team", "air", "--dataset", "airlines"), id="dataset"),
     pytest.param("pipeline", PIPELINE, id="pipeline"),
