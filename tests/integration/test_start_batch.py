@@ -96,9 +96,7 @@ class Site:
         return depth.visible + depth.in_flight
 
     def tick(self) -> ticks.Report:
-        clients = ticks.Clients(
-            self.lake.datasets, self.lake.batches, self.lake.sqs, self.functions, self.lake.objects
-        )
+        clients = ticks.Clients(self.lake.datasets, self.lake.batches, self.lake.sqs, self.functions, self.lake.objects)
         return ticks.tick(clients, "air", "main", FUNCTION, self.now)
 
     def go(self, holder: str = "me", *, claims: bool = True, seconds: int = 300) -> claim.Report:
