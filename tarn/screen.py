@@ -187,7 +187,7 @@ def progress(console: Console) -> Iterator[Callable[[str, int], None]]:
     """A line for each kind of work, with what is done of it; gives what is to be told of every step."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     lines: dict[str, Any] = {}
-    with Progress(*columns, console=console, transient=True) as shown:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:
 
         def advance(what: str, more: int) -> None:
             if what not in lines:
