@@ -90,6 +90,7 @@ def test_a_batch_that_failed_waits_for_a_person_whose_retry_leaves_it_out(site: 
         assert world.run() == []
     assert (world.published(), world.changed()) == ([0, 1], {0})
     world.change(1)
+    assert world.run() == []
     (row,) = world.batch_rows()
     assert world.retry(row["batch_id"]).attempt == 3
     world.run()
