@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from lake import attempts, batches, catalog, executions, finishing, names, publishing
+from lake import attempts, batches, catalog, claim, executions, finishing, names, publishing, rows
 from lake.batches import Batch, State
 from lake.clock import stamp
 from lake.outcomes import Run
@@ -19,11 +19,21 @@ NO_RULES = finishing.Verdict("no rules", {})
 NO_ROWS = {"rows_in": 0, "rows_out": 0}
 
 
+class Unleased(claim.Run):
+    """A run as ``go`` makes it, but that no lease keeps apart from others."""
+
+    def recover(self) -> None:
+        super().recover()
+        registration = rows.get(self.clients.datasets, {"team": self.team, "dataset": self.dataset})
+        assert registration is not None
+        self.replace(registration)
+
+
 class ReplacingWorld(RealWorld):
     """A dataset whose published rows go when their raw object changes; unless ``on_change`` says otherwise."""
 
     def __init__(self, site: Site, on_change: str = "replace", leased: bool = True) -> None:
-        super().__init__(site, leased=leased)
+        super().__init__(site, claim.Run if leased else Unleased, leased)
         self.table: dict[str, list[int]] = {}
         row = self.registration()
         site.lake.datasets.put_item(Item={**row, "on_change": on_change})

@@ -280,4 +280,4 @@ class Replacing(RuleBasedStateMachine):
 
 def test_whatever_happens_the_table_ends_as_the_raw_zone_is(site: Site) -> None:
     machine = type("Machine", (Replacing,), {"site": site})
-    run_state_machine_as_test(machine, settings=exploring(examples=15, steps=25))
+    run_state_machine_as_test(machine, settings=exploring(examples=30, steps=40))
