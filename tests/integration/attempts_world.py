@@ -35,6 +35,7 @@ class ReplacingWorld(RealWorld):
     def __init__(self, site: Site, on_change: str = "replace", leased: bool = True) -> None:
         super().__init__(site, claim.Run if leased else Unleased, leased)
         self.table: dict[str, list[int]] = {}
+        self.transformed: dict[str, list[int]] = {}
         row = self.registration()
         site.lake.datasets.put_item(Item={**row, "on_change": on_change})
 
@@ -57,10 +58,15 @@ class ReplacingWorld(RealWorld):
         return list(held.answer.replaced)
 
     def under_way(self) -> list[Run]:
-        """The attempts that are started and have not ended."""
+        """The attempts that are started and have not ended; their transform reads the manifest now, and not later."""
         self.read = None
         machine = self.site.place.machine
         found = [batches.of_row(row) for row in self.batches() if row["state"] == State.STARTED]
+        for batch in found:
+            if batch.execution_name not in self.transformed:
+                self.manifests.clear()
+                uri = names.object_id(machine.stage_bucket, batch.manifest_key)
+                self.transformed[batch.execution_name] = self.listed(uri)
         return [Run.parse(executions.execution_input(machine, batch, has_rules=False)) for batch in found]
 
     def publish(self, run: Run) -> None:
@@ -71,7 +77,7 @@ class ReplacingWorld(RealWorld):
         receipt = {"at": stamp(self.now), "files": [], "partitions": [], "deleted": []}
         lake.s3.put_object(Bucket=bucket, Key=key, Body=json.dumps(receipt).encode())
         clients = finishing.Clients(lake.s3, lake.objects, lake.datasets, lake.batches)
-        self.table[run.batch_id] = self.listed(run.manifest_uri)
+        self.table[run.batch_id] = self.transformed[names.execution_name(run.batch_id, run.attempt)]
         finishing.publish(clients, run, NO_ROWS, NO_RULES, self.now)
 
     def fail(self, run: Run) -> None:
@@ -105,9 +111,9 @@ class ReplacingWorld(RealWorld):
         return sorted(self.batches(), key=lambda row: row["batch_id"])
 
 
-def filled(site: Site, things: int, on_change: str = "replace") -> ReplacingWorld:
+def filled(site: Site, things: int, on_change: str = "replace", leased: bool = True) -> ReplacingWorld:
     """A world with one batch of so many objects, which is published."""
-    world = ReplacingWorld(site, on_change)
+    world = ReplacingWorld(site, on_change, leased)
     for thing in range(things):
         world.land(thing)
     world.run()
