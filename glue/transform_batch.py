@@ -61,6 +61,9 @@ MOST_COMPARED = 200
 NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 """The name that Spark and Hive give to a partition without a value."""
 
+NOTHING: dict[str, Any] = {"rows_in": 0, "rows_out": 0, "columns": [], "partition_columns": [], "files": []}
+"""The work of an attempt of which every object has changed or gone: what was published of it goes, too."""
+
 
 class TransformError(Exception):
     """The batch cannot be transformed, for the reason in the message (one line)."""
@@ -420,17 +423,25 @@ def read_manifest(s3: S3Client, uri: str) -> dict[str, Any]:
     return manifest
 
 
+def run(s3: S3Client, manifest: Mapping[str, Any], output: str) -> dict[str, Any]:
+    """Transform what ``manifest`` lists to ``output``.
+
+    Raises:
+        TransformError: nothing of the batch may be published.
+    """
+    spark = SparkSession.builder.getOrCreate()
+    configure(spark)
+    partition_by = [name.lower() for name in manifest["registration"].get("partition_by") or []]
+    return transform_batch(spark, manifest["objects"], heavy_source(s3, manifest), partition_by, output)
+
+
 def main() -> None:
     """Glue's entry point."""
     names = ["team", "dataset", "batch_id", "attempt", "manifest", "output", "outcome"]
     options = getResolvedOptions(sys.argv, names)
     s3: S3Client = boto3.client("s3")
     manifest = read_manifest(s3, options["manifest"])
-    spark = SparkSession.builder.getOrCreate()
-    configure(spark)
-    partition_by = [name.lower() for name in manifest["registration"].get("partition_by") or []]
-    source = heavy_source(s3, manifest)
-    work = transform_batch(spark, manifest["objects"], source, partition_by, options["output"])
+    work = run(s3, manifest, options["output"]) if manifest["objects"] else NOTHING
     outcome = {
         "schema": SCHEMA,
         "job": "transform",

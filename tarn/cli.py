@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -18,7 +18,7 @@ import typer
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 
-from tarn import deployment, jars, layers, preconditions, removal, screen, templates, watching
+from tarn import again, deployment, jars, layers, preconditions, removal, screen, templates, watching
 from tarn.contract import ContractError
 from tarn.lake import Lake, QueryError
 from tarn.logs import Reader
@@ -39,6 +39,7 @@ State = Annotated[Path, typer.Option("--state", help="The folder that holds a lo
 Quality = Annotated[
     str, typer.Option("--quality", help="on, or off to run without Deequ (published data is then not judged).")
 ]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 Datasets = Annotated[Path, typer.Option("--datasets", help="The folder of the datasets.")]
 DATASETS = templates.ROOT / "datasets"
 EXPECTED = (
@@ -48,6 +49,7 @@ EXPECTED = (
     preconditions.PreconditionError,
     jars.JarError,
     removal.RemovalError,
+    again.RefusedError,
 )
 LOCAL_STATE = Path(".tarn/local")
 DEMO_STATE = Path(".tarn/demo")
@@ -255,6 +257,51 @@ def query(
         console.print(screen.answer_table(Lake(environment).query(sql, team)))
 
 
+@app.command()
+def retry(
+    batch: Annotated[str, typer.Argument(metavar="BATCH", help="Its id, as tarn status shows it.")],
+    environment: Environment = "local",
+    dry_run: DryRun = False,
+) -> None:
+    """Run a batch that failed again: a new attempt, by the registration as it is now."""
+    with clear_errors():
+        done = again.Again(Lake(environment)).retry(batch, datetime.now(UTC), dry_run=dry_run)
+    screen.show_retried(console, done, dry_run=dry_run)
+
+
+@app.command()
+def replay(
+    dataset: Annotated[str, typer.Argument(metavar="TEAM/DATASET")],
+    *,
+    environment: Environment = "local",
+    since: Annotated[
+        str | None, typer.Option(help="What landed since: 90s, 15m, 1h, 2d ago; or a date or time.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="What landed before.")] = None,
+    prefix: Annotated[str, typer.Option(help="What lies below it in the dataset's folder of the raw zone.")] = "",
+    source: Annotated[
+        str, typer.Option("--from", help="stage, or raw to transform the raw files again, too.")
+    ] = "stage",
+    dry_run: DryRun = False,
+) -> None:
+    """Run the batches that hold some objects again; their published rows are replaced, not doubled."""
+    team, name = _team_and_dataset(dataset)
+    if source not in ("raw", "stage"):
+        _fail(f"--from is {source!r}: it can be raw or stage")
+    now = datetime.now(UTC)
+    selection = again.Selection(prefix, _moment("--since", since, now), _moment("--until", until, now))
+    with clear_errors(), screen.progress(console) as advance:
+        lake = Lake(environment)
+        done = again.Again(lake).replay(
+            *(lake.contract.address(team, name), selection, now),
+            from_raw=source == "raw",
+            dry_run=dry_run,
+            advance=advance,
+        )
+    screen.show_replayed(console, done, dry_run=dry_run)
+    raise typer.Exit(1 if done.failed else 0)
+
+
 @new.command(name="dataset")
 def new_dataset(
     name: Annotated[str, typer.Argument(metavar="TEAM/NAME")],
@@ -361,6 +408,20 @@ def _team_and_dataset(given: str) -> tuple[str, str]:
     if not team or not name or "/" in name:
         _fail(f"{given!r} is not TEAM/DATASET, such as air/flights")
     return team, name
+
+
+def _moment(option: str, text: str | None, now: datetime) -> datetime | None:
+    """A moment as a length of time before now, or as ISO writes it, in UTC where it names no zone."""
+    if text is None:
+        return None
+    try:
+        return watching.moment(text, now)
+    except ValueError:
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            _fail(f"{option} {text!r} is neither a length of time such as 2d nor a time such as 2026-11-23T12:00")
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 @contextmanager

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
 from rich import box
 from rich.console import Console, Group
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from tarn.again import Replayed, Retried
 from tarn.lake import Answer, Status
 from tarn.logs import Line
 
@@ -175,3 +180,46 @@ def answer_table(answer: Answer) -> Table:
     for row in answer.rows:
         made.add_row(*("NULL" if cell is None else cell for cell in row))
     return made
+
+
+@contextmanager
+def progress(console: Console) -> Iterator[Callable[[str, int], None]]:
+    """A line for each kind of work, with what is done of it; gives what is to be told of every step."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    lines: dict[str, Any] = {}
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:
+
+        def advance(what: str, more: int) -> None:
+            if what not in lines:
+                lines[what] = shown.add_task(what, total=None)
+            shown.advance(lines[what], more)
+
+        yield advance
+
+
+def show_retried(console: Console, done: Retried, *, dry_run: bool) -> None:
+    """What came of ``tarn retry``."""
+    if done.planned is None:
+        console.out(f"{done.execution_name} is {done.state} already")
+        return
+    would = "would take" if dry_run else "takes"
+    without = f", without {len(done.planned.left_out)} that changed" if done.planned.left_out else ""
+    console.out(f"{done.execution_name} {would} {done.planned.contents.objects} objects{without}")
+
+
+def show_replayed(console: Console, done: Replayed, *, dry_run: bool) -> None:
+    """What came of ``tarn replay``."""
+    console.out(f"objects: {_counted(done.objects)}")
+    if done.staged:
+        console.out(f"staged again: {_counted(done.staged)}")
+    console.out(f"attempts {'that would be made' if dry_run else 'made'}: {len(done.made)}")
+    for name in done.made.values():
+        console.out(f"  {name}")
+    for batch_id in done.under_way:
+        console.out(f"  {batch_id} is under way: say it again when it has ended")
+    for what, reason in done.failed.items():
+        console.out(f"  {what}: {reason}")
+
+
+def _counted(found: Counter[str]) -> str:
+    return ", ".join(f"{count} {what}" for what, count in sorted(found.items())) or "none"

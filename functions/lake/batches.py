@@ -52,12 +52,13 @@ class NotInStateError(Exception):
 
 @dataclass(frozen=True)
 class Batch:
-    """One attempt of a batch."""
+    """One attempt of a batch; ``manifest`` is the key of its manifest where it is not the first attempt's."""
 
     team: str
     dataset: str
     batch_id: str
     attempt: int = 1
+    manifest: str | None = None
 
     @property
     def key(self) -> dict[str, str]:
@@ -72,7 +73,19 @@ class Batch:
     @property
     def manifest_key(self) -> str:
         """Key of its manifest in the stage bucket."""
-        return names.manifest_key(self.team, self.dataset, self.batch_id)
+        return self.manifest or names.manifest_key(self.team, self.dataset, self.batch_id)
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What an attempt takes: the key of its manifest, how many objects that lists and their bytes, and whether the
+    result is judged.
+    """
+
+    manifest: str
+    objects: int
+    size: int
+    has_rules: bool
 
 
 def row_key(team: str, dataset: str, batch_id: str) -> dict[str, str]:
@@ -90,7 +103,7 @@ def new_id(now: datetime) -> str:
 
 def of_row(row: Mapping[str, Any]) -> Batch:
     """The batch, at the attempt, that a row is about."""
-    return Batch(str(row["team"]), str(row["dataset"]), str(row["batch_id"]), int(row["attempt"]))
+    return Batch(str(row["team"]), str(row["dataset"]), str(row["batch_id"]), int(row["attempt"]), row.get("manifest"))
 
 
 def open_batch(table: Table, batch: Batch, now: datetime) -> None:
@@ -123,14 +136,8 @@ def commit(table: Table, batch: Batch, now: datetime, *, objects: int, size: int
 
     False when the batch was abandoned in the meantime: then its writer has nothing, and must delete no message.
     """
-    values = {
-        "state": State.READY,
-        "manifest": batch.manifest_key,
-        "objects": objects,
-        "size": size,
-        "has_rules": has_rules,
-        "committed_at": stamp(now),
-    }
+    contents = Contents(batch.manifest_key, objects, size, has_rules)
+    values = {"state": State.READY, "committed_at": stamp(now), **vars(contents)}
     try:
         rows.update(table, batch.key, values, condition=Attr("state").eq(State.OPEN))
     except rows.ConditionFailedError as error:
@@ -196,25 +203,31 @@ def finish(
             raise _not_in_state(batch, error.row) from error
 
 
-def new_attempt(table: Table, batch: Batch, now: datetime) -> Batch:
-    """A finished batch is ``READY`` again, at its next attempt: same manifest, another execution name.
+def new_attempt(table: Table, batch: Batch, now: datetime, contents: Contents | None = None) -> Batch:
+    """A finished batch is ``READY`` again, at its next attempt: another execution name, and the manifest in
+    ``contents``, or the same one. This write is the commit of the attempt. (``lake.attempts`` writes the manifest.)
 
     Raises:
         NotInStateError: the batch has not finished, or another attempt was made already.
     """
-    again = Batch(batch.team, batch.dataset, batch.batch_id, batch.attempt + 1)
+    manifest = batch.manifest if contents is None else contents.manifest
+    again = Batch(batch.team, batch.dataset, batch.batch_id, batch.attempt + 1, manifest)
     values = {
         "state": State.READY,
         "attempt": again.attempt,
         "committed_at": stamp(now),
         "unfinished": again.key["owner"],
+        **({} if contents is None else vars(contents)),
     }
     condition = Attr("attempt").eq(batch.attempt) & Attr("state").is_in(sorted(FINISHED))
     stale = ("execution_arn", "started_at", "finished_at", "reason", "quality", *STATISTICS)
     try:
         rows.update(table, again.key, values, remove=stale, condition=condition)
     except rows.ConditionFailedError as error:
-        raise _not_in_state(batch, error.row) from error
+        stands = (error.row.get("attempt"), error.row.get("manifest"))
+        if contents is None or stands != (again.attempt, contents.manifest):
+            raise _not_in_state(batch, error.row) from error
+        # The very same attempt: the answer to our first try was lost, or another run came to the same manifest.
     return again
 
 

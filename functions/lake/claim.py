@@ -16,16 +16,16 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from boto3.dynamodb.conditions import Attr, ConditionBase
 
-from lake import batches, executions, names, queues, rows, waiting
-from lake.batches import Batch, State
+from lake import attempts, batches, executions, manifests, names, queues, rows, waiting
+from lake.batches import Batch, NotInStateError, State
 from lake.clock import parse, stamp
 from lake.executions import Machine
+from lake.outcomes import OutcomeMismatchError, OutcomeMissingError
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.service_resource import Table
@@ -99,6 +99,10 @@ class Report:
     failed: list[str] = field(default_factory=list)
     abandoned: list[str] = field(default_factory=list)
     committed: list[str] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)
+    """New attempts without the objects that have changed since they were published."""
+    not_replaced: dict[str, str] = field(default_factory=dict)
+    """Published batches that hold such objects and could not run again, and why: they need a person."""
     messages: dict[str, int] = field(default_factory=dict)
     """How many came to what."""
     drained: bool = False
@@ -137,6 +141,8 @@ class Run:
         else:
             try:
                 self.recover()
+                if attempts.replaces(registration):
+                    self.replace(registration)
                 if claims:
                     self.claim(registration)
                 if self.report.drained and self.report.committed:
@@ -159,6 +165,23 @@ class Run:
                 self.clients.batches, batch, "its run did not come to a commit in its time", self.clock()
             ):
                 self.report.abandoned.append(batch.batch_id)
+
+    def replace(self, registration: Mapping[str, Any]) -> None:
+        """Run the published batches again whose raw objects have changed since, from what stands of them."""
+        clients = attempts.Clients(
+            self.clients.objects, self.clients.batches, self.clients.s3, self.place.machine.stage_bucket
+        )
+        for batch_id in attempts.changed_batches(clients.objects, self.team, self.dataset, self.clock()):
+            if self.is_late():
+                return
+            try:
+                made = attempts.replace(clients, registration, batch_id, self.clock())
+            except (NotInStateError, OutcomeMissingError, OutcomeMismatchError) as error:
+                self.report.not_replaced[batch_id] = str(error)
+                continue
+            if made is not None:
+                self.report.replaced.append(made.batch.execution_name)
+                self.start(made.batch, made.contents.has_rules)
 
     def claim(self, registration: Mapping[str, Any]) -> None:
         """One batch of what waits, and further ones as long as a full batch waits and there is time."""
@@ -279,12 +302,8 @@ class Run:
     def commit(self, batch: Batch, registration: Mapping[str, Any], won: Mapping[str, Mapping[str, Any]]) -> bool:
         """Write the manifest, then commit; False when the batch was abandoned in the meantime."""
         now = self.clock()
-        self.clients.s3.put_object(
-            Bucket=self.place.machine.stage_bucket,
-            Key=batch.manifest_key,
-            Body=json.dumps(self.manifest(batch, registration, won, now), default=_number).encode(),
-            ContentType="application/json",
-        )
+        text = manifests.text(self.manifest(batch, registration, won, now))
+        manifests.put(self.clients.s3, self.place.machine.stage_bucket, batch.manifest_key, text)
         return batches.commit(
             self.clients.batches,
             batch,
@@ -308,14 +327,7 @@ class Run:
             "analytics_bucket": self.place.machine.analytics_bucket,
             "asset_bucket": self.place.asset_bucket,
             "registration": registration,
-            "objects": [
-                {
-                    "id": identity,
-                    "key": names.split_object_id(identity)[1],
-                    **{name: row.get(name) for name in ("size", "rows", "sequencer", "version_id")},
-                }
-                for identity, row in won.items()
-            ],
+            "objects": [manifests.entry(identity, row) for identity, row in won.items()],
         }
 
     def start(self, batch: Batch, has_rules: bool) -> None:
@@ -340,10 +352,3 @@ def _claimable(sequencer: str, held_by: str | None) -> ConditionBase:
     """Unclaimed, or held by exactly the batch that was found abandoned: of two runs that take it over, one wins."""
     free = Attr("batch_id").not_exists() if held_by is None else Attr("batch_id").eq(held_by)
     return Attr("sequencer").eq(sequencer) & Attr("state").is_in(list(CLAIMABLE)) & free
-
-
-def _number(value: object) -> int | float:
-    """DynamoDB's numbers come as Decimal."""
-    if not isinstance(value, Decimal):
-        raise TypeError(f"a manifest cannot hold a {type(value).__name__}")
-    return int(value) if value == value.to_integral_value() else float(value)

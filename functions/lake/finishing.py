@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from boto3.dynamodb.conditions import Attr
 
-from lake import batches, clock, freshness, names, outcomes, publishing, rows
+from lake import attempts, batches, clock, freshness, names, outcomes, publishing, rows
 from lake.batches import Batch, NotInStateError, State
 from lake.notifications import LONGEST_RULE, Ending, metrics_of
 from lake.outcomes import Rule, Run
@@ -84,6 +84,7 @@ def publish(clients: Clients, run: Run, transformed: Mapping[str, Any], verdict:
         ),
         manifest["objects"],
     )
+    attempts.settle_left_out(clients.objects, run.batch_id, manifest.get("left_out", []))
     quality = _quality(clients.s3, run, verdict, int(transformed["rows_out"]))
     statistics = {
         **_rows(transformed),

@@ -70,6 +70,11 @@ def manifest_key(team: str, dataset: str, batch_id: str) -> str:
     return f"{batch_prefix(team, dataset, batch_id)}manifest.json"
 
 
+def attempt_manifest_key(team: str, dataset: str, batch_id: str, attempt: int, digest: str) -> str:
+    """Key of the manifest of a later attempt; ``digest`` is of its text, so that what was committed stays as it is."""
+    return f"{batch_prefix(team, dataset, batch_id)}manifest-{attempt}-{digest}.json"
+
+
 def attempt_prefix(team: str, dataset: str, batch_id: str, attempt: int) -> str:
     """Where one attempt's jobs leave their outcome files, in the stage bucket."""
     return f"{batch_prefix(team, dataset, batch_id)}{attempt}/"

@@ -6,7 +6,8 @@ afterwards (``Publish: crawler``; then no table and no partition is made here). 
 Catalog therefore sees a batch whole or not at all: a partition that is registered already (an earlier attempt's) is
 taken out of the catalog before its files change. Every step may be run again, from any point, also by another
 attempt, whose Spark names its files otherwise: what any attempt set out to publish is written down before its first
-copy, so that nothing that an interrupted one left is forgotten.
+copy, so that nothing that an interrupted one left is forgotten. An attempt that is left without an object writes no
+file and knows no columns: publishing it takes away what earlier attempts published, and needs no table.
 """
 
 from __future__ import annotations
@@ -127,14 +128,14 @@ def publish(clients: Clients, run: Run, run_id: str, now: datetime) -> Receipt:
     pending = outcomes.pending_files(clients.s3, run)
     wanted = {_published_key(run, table, one.key): one for one in pending}
     crawler_name = registration["crawler_name"] if registration.get("publish") == CRAWLER else None
-    columns = [] if crawler_name else _ensure_table(clients.glue, table)
+    columns = _ensure_table(clients.glue, table) if table.columns and not crawler_name else []
     ever = _write_ahead(clients.s3, run, wanted)
 
     wanted_of, ever_of = _by_prefix(wanted), _by_prefix(ever)
     for prefix in sorted(ever_of):
         _make_equal(clients, table, prefix, {key: wanted[key] for key in wanted_of.get(prefix, [])})
     check_turn(clients.batches, run)
-    if not crawler_name:
+    if table.columns and not crawler_name:
         views.ensure(clients.glue, table.database, table.name, f"{run.team}/{run.dataset}", BATCH_COLUMN)
         for prefix in sorted(wanted_of):
             _register(clients.glue, table, prefix, columns)
@@ -199,7 +200,7 @@ def _table(run: Run, registration: Mapping[str, Any], outcome: TransformOutcome)
     bucket, _ = names.split_object_id(run.pending_uri)
     declared = [str(name).lower() for name in registration.get("partition_by") or []]
     written = [one.name for one in outcome.partition_columns]
-    if declared != written:
+    if outcome.columns and declared != written:
         raise PendingLayoutError(f"the registration partitions by {declared}, the transform wrote {written}")
     return PublishedTable(
         database=registration["database_name"],

@@ -174,7 +174,7 @@ class Dataset(_Properties):
     partition_by: Annotated[list[GlueName], BeforeValidator(_names_from_text)] = []
     publish: Literal["partition", "crawler"] = "partition"
     crawler_name: Annotated[str | None, StringConstraints(min_length=1, max_length=255)] = None
-    on_change: Literal["keep"] = "keep"
+    on_change: Literal["keep", "replace"] = "keep"
     freshness_hours: Annotated[int, Field(ge=0, le=8760)] = 0
     table_name: GlueName
     database_name: GlueName

@@ -18,12 +18,9 @@ from lake.queues import Message
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.service_resource import Table
-    from mypy_boto3_dynamodb.type_defs import KeysAndAttributesUnionTypeDef
     from mypy_boto3_s3.client import S3Client
     from mypy_boto3_sqs.client import SQSClient
 
-MOST_KEYS_IN_A_CALL = 100
-"""https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html"""
 EMPTY = "empty"
 FOLDER_MARKER = "FOLDER_MARKER"
 
@@ -160,12 +157,8 @@ def _unrouted(objects: Table, team: str, dataset: str, most: int) -> Iterator[Ma
             IndexName="attention",
             KeyConditionExpression=Key("attention").eq(names.attention_shard(team, dataset, shard))
             & Key("attention_at").begins_with(f"{catalog.UNROUTED}#"),
-            Limit=min(most - len(identities), MOST_KEYS_IN_A_CALL),
+            Limit=min(most - len(identities), rows.MOST_KEYS_IN_A_CALL),
         )
         identities += [str(row["id"]) for row in page["Items"]]
-    for start in range(0, len(identities), MOST_KEYS_IN_A_CALL):
-        keys = [{"id": identity} for identity in identities[start : start + MOST_KEYS_IN_A_CALL]]
-        wanted: Mapping[str, KeysAndAttributesUnionTypeDef] = {objects.name: {"Keys": keys, "ConsistentRead": True}}
-        # Keys that DynamoDB did not get to wait for the next tick, as do rows that the index shows too late.
-        found: list[Any] = objects.meta.client.batch_get_item(RequestItems=wanted)["Responses"].get(objects.name, [])
-        yield from (row for row in found if row["state"] == catalog.UNROUTED)
+    # Rows that the index shows too late have gone their way.
+    yield from (row for row in rows.get_many(objects, identities).values() if row["state"] == catalog.UNROUTED)

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 SCHEMA = 1
 """Version of every row, message and manifest, so that a deployment may meet work in flight."""
 
+MOST_KEYS_IN_A_CALL = 100
+"""https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html"""
+
 
 class UnknownSchemaError(Exception):
     """A row was written by a later version of Tarn than this one, which must not guess what it means."""
@@ -80,6 +83,26 @@ def get(table: Table, key: Mapping[str, Any]) -> dict[str, Any] | None:
     """
     row = table.get_item(Key=dict(key), ConsistentRead=True).get("Item")
     return None if row is None else readable(row)
+
+
+def get_many(table: Table, identities: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Rows of the object catalog by id, read consistently, a hundred in a call; those that there are.
+
+    Raises:
+        UnknownSchemaError: one is of a later version.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    left = list(dict.fromkeys(identities))
+    while left:
+        some, left = left[:MOST_KEYS_IN_A_CALL], left[MOST_KEYS_IN_A_CALL:]
+        answer = table.meta.client.batch_get_item(
+            RequestItems={table.name: {"Keys": [{"id": one} for one in some], "ConsistentRead": True}}
+        )
+        found |= {str(row["id"]): readable(row) for row in answer["Responses"].get(table.name, [])}
+        # What DynamoDB did not get to is asked for again; botocore waits where it got to nothing.
+        for unprocessed in answer["UnprocessedKeys"].values():
+            left += [str(key["id"]) for key in unprocessed["Keys"]]
+    return found
 
 
 def readable(row: Mapping[str, Any]) -> dict[str, Any]:

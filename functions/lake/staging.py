@@ -184,7 +184,7 @@ def _put_staged(
     try:
         rows.put(objects, row, Attr("id").not_exists())
     except rows.ConditionFailedError as error:
-        standing = error.row
+        standing = _as_it_is_now(objects, row, error.row)
     if overtaken:
         if standing["state"] != catalog.SUPERSEDED:
             catalog.retire(objects, staged_id, catalog.REPLACED, now)
@@ -195,6 +195,18 @@ def _put_staged(
     if "batch_id" in standing:
         return _Next.MARK
     return _Next.SEND if standing["state"] == catalog.STAGED else _Next.NOTHING
+
+
+def _as_it_is_now(objects: Table, row: Mapping[str, Any], standing: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The row of an object that was staged again, which may hold other bytes than it did: its next attempt reads these.
+
+    Raises:
+        ConditionFailedError: the row was removed in between; the object's message comes back.
+    """
+    now = {name: row[name] for name in ("size", "etag", "version_id", "rows")}
+    if now == {name: standing.get(name) for name in now}:
+        return standing
+    return rows.update(objects, {"id": row["id"]}, now, condition=Attr("id").exists())
 
 
 def _send(sqs: SQSClient, destination: Destination, items: list[Item], results: Mapping[str, Result]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from boto3.dynamodb.conditions import Key
 from botocore.exceptions import ClientError
 
-from lake import batches, freshness, rows, waiting
+from lake import attempts, batches, freshness, rows, waiting
 from lake.waiting import Due
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class Clients:
     batches: Table
     sqs: SQSClient
     functions: LambdaClient
+    objects: Table
 
 
 @dataclass
@@ -75,9 +76,12 @@ def _look(clients: Clients, row: Mapping[str, Any], tick_row: Mapping[str, Any],
     team, dataset = str(row["team"]), str(row["dataset"])
     holds = waiting.depth(clients.sqs, str(row["queue_url"]))
     since = waiting.note(clients.datasets, team, dataset, holds=holds, tick=tick_row, now=now)
-    return waiting.due(row, holds, since, batches.has_unfinished(clients.batches, team, dataset), now)
+    why = waiting.due(row, holds, since, batches.has_unfinished(clients.batches, team, dataset), now)
+    if why is None and attempts.replaces(row) and attempts.has_changed(clients.objects, team, dataset):
+        return Due.CHANGED
+    return why
 
 
 def _invoke(functions: LambdaClient, run_function: str, team: str, dataset: str, why: Due) -> None:
-    event = {"team": team, "dataset": dataset, "claim": why is not Due.UNFINISHED}
+    event = {"team": team, "dataset": dataset, "claim": why not in (Due.UNFINISHED, Due.CHANGED)}
     functions.invoke(FunctionName=run_function, InvocationType="Event", Payload=json.dumps(event).encode())

@@ -30,6 +30,8 @@ class Due(StrEnum):
     WAITED = "waited"
     UNFINISHED = "unfinished"
     """Only to recover: what waits is neither enough nor old enough for a batch."""
+    CHANGED = "changed"
+    """Only to run batches again whose raw objects have changed since."""
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 Woken by the pipeline's rule: looks at each dataset of the pipeline, invokes itself asynchronously for each one that
 is due, and sends how long ago each one published whose freshness is watched. Woken with ``{"team", "dataset"}`` (by
 itself, or by record_outcomes when a full batch waits): one run for that dataset; with ``"claim": false`` it only takes
-on what earlier runs left. Changes batch rows, the ``batch_id`` of staged objects, tick rows and the dataset's queue;
-writes manifests; starts executions. Returns what it did.
+on what earlier runs left. In a dataset with ``OnChange: replace`` a run also makes new attempts of published batches
+whose raw objects have changed. Changes batch rows, the ``batch_id`` of staged objects, tick rows and the dataset's
+queue; writes manifests; starts executions. Returns what it did.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ CLIENTS = claim.Clients(
     s3=boto3.client("s3"),
     states=boto3.client("stepfunctions"),
 )
-TICK_CLIENTS = ticks.Clients(CLIENTS.datasets, CLIENTS.batches, CLIENTS.sqs, boto3.client("lambda"))
+TICK_CLIENTS = ticks.Clients(CLIENTS.datasets, CLIENTS.batches, CLIENTS.sqs, boto3.client("lambda"), CLIENTS.objects)
 PLACE = claim.Place(
     machine=Machine(SETTINGS.state_machine_arn, SETTINGS.stage_bucket_name, SETTINGS.analytics_bucket_name),
     asset_bucket=SETTINGS.asset_bucket_name,

@@ -53,7 +53,6 @@ UNSEEN = (
     Unseen("TransformBatchJobRole", "WriteWhatIsPending", "s3:AbortMultipartUpload", PARTS),
     Unseen("TransformBatchJobRole", "WriteWhatIsPending", "s3:ListMultipartUploadParts", PARTS),
     Unseen("PublishBatchRole", "MakeThePublishedPrefixEqual", "s3:AbortMultipartUpload", PARTS),
-    Unseen("PublishBatchRole", "MakeThePublishedPrefixEqual", "s3:DeleteObject", AGAIN),
     Unseen("PublishBatchRole", "KeepTheTeamsTables", "glue:UpdateTable", AGAIN),
     Unseen("PublishBatchRole", "KeepTheTeamsTables", "arn:aws:glue:*", CATALOG),
     Unseen("VerifyCrawlRole", "LookForPartitionsAndKeepTheView", "glue:UpdateTable", AGAIN),

@@ -160,7 +160,9 @@ def test_the_same_message_again_changes_nothing_but_may_tell_again(hop: Hop) -> 
     hop.go(message)
     raw, staged = hop.raw(message), hop.staged(message)
     assert hop.go(message, message) == []
-    assert (hop.raw(message), hop.staged(message)) == (raw, staged)
+    head = hop.lake.s3.head_object(Bucket=hop.lake.stage_bucket, Key=names.split_object_id(hop.staged_id(message))[1])
+    assert head["VersionId"] != staged["version_id"]
+    assert (hop.raw(message), hop.staged(message)) == (raw, staged | {"version_id": head["VersionId"]})
     bodies = receive_all(hop.lake.sqs, hop.lake.dataset_queue_url)
     assert {body["id"] for body in bodies} == {hop.staged_id(message)}
     assert len(bodies) == 2

@@ -423,3 +423,29 @@ def test_both_scripts_run_from_their_arguments_to_their_outcome_files(
         "reason": "",
         "metrics": {"Dataset.*.RowCount": 842.0},
     }
+
+
+def test_of_a_manifest_without_objects_the_job_proves_that_it_wrote_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    prefix = "s3://stage/air/_batches/flights/b1"
+    registration = {
+        "asset_prefix": "assets/0a/flights/",
+        "heavy_transform": "gone.sql",
+        "partition_by": ["flight_date"],
+    }
+    manifest = {"schema": 1, "asset_bucket": "assets", "registration": registration, "objects": []}
+    ids = ["--team", "air", "--dataset", "flights", "--batch_id", "b1", "--attempt", "2", "--JOB_RUN_ID", "jr_1"]
+    uris = ["--manifest", f"{prefix}/manifest-2-0.json", "--output", PENDING, "--outcome", f"{prefix}/2/transform.json"]
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setattr(sys, "argv", ["main.py", *ids, *uris])
+    with mock_aws():
+        s3 = boto3.client("s3")
+        s3.create_bucket(Bucket="stage")
+        transform_batch.write_json(s3, f"{prefix}/manifest-2-0.json", manifest)
+        transform_batch.main()
+        written = json.loads(transform_batch.read_text(s3, f"{prefix}/2/transform.json"))
+    assert written == {
+        "schema": 1, "job": "transform", "run_id": "jr_1", "team": "air", "dataset": "flights", "batch_id": "b1",
+        "attempt": 2, "rows_in": 0, "rows_out": 0, "columns": [], "partition_columns": [], "files": [],
+    }  # fmt: skip

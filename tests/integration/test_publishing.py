@@ -193,6 +193,24 @@ def test_the_table_is_created_with_the_batch_as_its_last_partition_key(lake) -> 
     assert list(partitions(lake)) == [("1", BATCH_ID)]
 
 
+def test_an_attempt_of_which_nothing_is_left_takes_out_what_stood(lake) -> None:
+    """It knows no column: of no file, no type is known, not even that of a partition."""
+    publish(lake, transformed(lake, 1, {"month=1/p.parquet": b"a", "month=2/p.parquet": b"b"}, partition_by=("month",)))
+    table = lake.glue.get_table(DatabaseName="air", Name="flights")["Table"]
+    run = transformed(lake, 2, {}, columns={})
+    registration = {"database_name": "air", "table_name": "flights", "partition_by": ["month"]}
+    put(lake, run.manifest_uri, {"schema": 1, "registration": registration, "objects": []})
+    receipt = publish(lake, run)
+    assert (published(lake), partitions(lake), receipt.files, len(receipt.deleted)) == ({}, {}, [], 2)
+    assert lake.glue.get_table(DatabaseName="air", Name="flights")["Table"] == table
+
+
+def test_an_attempt_of_which_nothing_is_left_needs_no_table(lake) -> None:
+    assert publish(lake, transformed(lake, 1, {}, columns={})).files == []
+    with pytest.raises(lake.glue.exceptions.EntityNotFoundException):
+        lake.glue.get_table(DatabaseName="air", Name="flights")
+
+
 def test_new_columns_are_appended_and_old_ones_stay(lake) -> None:
     publish(lake, transformed(lake, 1, {"p.parquet": b"a"}))
     publish(lake, transformed(lake, 2, {"p.parquet": b"a"}, columns={"gate": "string", "flight": "int"}))

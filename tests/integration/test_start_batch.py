@@ -96,7 +96,7 @@ class Site:
         return depth.visible + depth.in_flight
 
     def tick(self) -> ticks.Report:
-        clients = ticks.Clients(self.lake.datasets, self.lake.batches, self.lake.sqs, self.functions)
+        clients = ticks.Clients(self.lake.datasets, self.lake.batches, self.lake.sqs, self.functions, self.lake.objects)
         return ticks.tick(clients, "air", "main", FUNCTION, self.now)
 
     def go(self, holder: str = "me", *, claims: bool = True, seconds: int = 300) -> claim.Report:
@@ -566,7 +566,7 @@ def function(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType
     sys.modules.pop("pipeline.start_batch", None)
     module = importlib.import_module("pipeline.start_batch")
     module.TICK_CLIENTS = ticks.Clients(
-        module.CLIENTS.datasets, module.CLIENTS.batches, module.CLIENTS.sqs, site.functions
+        module.CLIENTS.datasets, module.CLIENTS.batches, module.CLIENTS.sqs, site.functions, module.CLIENTS.objects
     )
     yield module
     sys.modules.pop("pipeline.start_batch", None)

@@ -108,6 +108,7 @@ def test_nothing_is_no_partition() -> None:
         ({"Dataset": "pipeline#main"}, "Dataset: given 'pipeline#main'; must be"),
         ({"OnMismatch": "drop"}, "OnMismatch: given 'drop'; input should be 'quarantine' or 'null'"),
         ({"OnQualityFailure": "x"}, "OnQualityFailure: given 'x'; input should be 'block' or 'warn'"),
+        ({"OnChange": "x"}, "OnChange: given 'x'; input should be 'keep' or 'replace'"),
         ({"Format": {"Type": "xlsx"}}, "Format.Type: given 'xlsx'; input should be 'csv', 'json' or 'parquet'"),
         ({"MinItems": "0"}, "MinItems: given '0'; input should be greater than or equal to 1"),
         ({"MinItems": "many"}, "MinItems: given 'many'; input should be a valid integer"),
