@@ -24,6 +24,15 @@ if TYPE_CHECKING:
 
 MOST_KEYS_IN_A_CALL = 100
 """https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html"""
+FAILS_ALONE = (
+    MalformedEventError,
+    catalog.UnreadableRowError,
+    rows.ConditionFailedError,
+    rows.UnknownSchemaError,
+    ClientError,
+    BotoCoreError,
+)
+"""What is wrong with one message, and must not keep the others of its batch."""
 EMPTY = "empty"
 FOLDER_MARKER = "FOLDER_MARKER"
 
@@ -64,8 +73,8 @@ def route(clients: Clients, raw_bucket: str, bodies: Mapping[str, str], moment: 
                 applied, pipeline = _apply(clients, raw_bucket, event, moment)
                 routed.outcomes.append((event.id, applied.outcome))
                 if applied.row is not None and pipeline is not None:
-                    sends.setdefault(pipeline.queue_url, []).append(_message(message_id, applied.row))
-        except (MalformedEventError, rows.ConditionFailedError, ClientError, BotoCoreError) as error:
+                    sends.setdefault(pipeline.queue_url, []).append(message(message_id, applied.row))
+        except FAILS_ALONE as error:
             routed.failed[message_id] = f"{type(error).__name__}: {error}"
     for queue_url, messages in sends.items():
         try:
@@ -134,7 +143,8 @@ def _judge(registry: Registry, created: Created, moment: datetime) -> _Judged:
     return _Judged(Verdict(catalog.LANDED), pipeline)
 
 
-def _message(message_id: str, row: Mapping[str, Any]) -> Message:
+def message(tag: str, row: Mapping[str, Any]) -> Message:
+    """What a pipeline's queue is told of a raw object's row."""
     bucket, key = names.split_object_id(row["id"])
     body = {
         "schema": rows.SCHEMA,
@@ -147,7 +157,7 @@ def _message(message_id: str, row: Mapping[str, Any]) -> Message:
         "version_id": row.get("version_id"),
         "sequencer": row["sequencer"],
     }
-    return Message(message_id, body, f"{row['team']}/{row['dataset']}")
+    return Message(tag, body, f"{row['team']}/{row['dataset']}")
 
 
 def _unrouted(objects: Table, team: str, dataset: str, most: int) -> Iterator[Mapping[str, Any]]:
