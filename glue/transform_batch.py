@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 from awsglue.utils import getResolvedOptions
+from botocore.exceptions import ClientError
 from py4j.protocol import Py4JJavaError
 from pyspark import cloudpickle
 from pyspark.errors import PySparkException
@@ -67,6 +68,10 @@ NOTHING: dict[str, Any] = {"rows_in": 0, "rows_out": 0, "columns": [], "partitio
 
 class TransformError(Exception):
     """The batch cannot be transformed, for the reason in the message (one line)."""
+
+
+class ManifestMissingError(TransformError):
+    """The list of the batch's objects is gone: nobody else knows which they are."""
 
 
 class UnknownSchemaError(TransformError):
@@ -412,9 +417,20 @@ def read_manifest(s3: S3Client, uri: str) -> dict[str, Any]:
     """The manifest at ``uri``.
 
     Raises:
+        ManifestMissingError: it was deleted.
         UnknownSchemaError: it is not of this version; the batch fails, and a new attempt reads the same manifest.
     """
-    manifest: dict[str, Any] = json.loads(read_text(s3, uri))
+    try:
+        text = read_text(s3, uri)
+    except ClientError as error:
+        # To a role that may list only below a prefix, S3 answers 403 for a key that is not there.
+        if error.response["Error"]["Code"] not in ("NoSuchKey", "AccessDenied"):
+            raise
+        raise ManifestMissingError(
+            f"{uri} cannot be read ({error.response['Error']['Code']}): was it deleted? Bring its version back "
+            "and run the batch again"
+        ) from error
+    manifest: dict[str, Any] = json.loads(text)
     if manifest.get("schema") != SCHEMA:
         raise UnknownSchemaError(
             f"{uri} has schema {manifest.get('schema')!r}, and this job reads {SCHEMA}: deploy the version of Tarn "

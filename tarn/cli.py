@@ -20,6 +20,7 @@ from rich.console import Console
 
 from tarn import again, deployment, jars, layers, preconditions, removal, screen, templates, watching
 from tarn.contract import ContractError
+from tarn.held import HeldError
 from tarn.lake import Lake, QueryError
 from tarn.logs import Reader
 
@@ -44,6 +45,7 @@ Datasets = Annotated[Path, typer.Option("--datasets", help="The folder of the da
 DATASETS = templates.ROOT / "datasets"
 EXPECTED = (
     ContractError,
+    HeldError,
     QueryError,
     deployment.DeploymentError,
     preconditions.PreconditionError,
@@ -242,6 +244,60 @@ def logs(
         except ValueError as error:
             _fail(f"--since {error}")
         watching.lines(console, reader.follow(begin) if follow else reader.lines(begin))
+
+
+@app.command()
+def redrive(
+    queue: Annotated[
+        str | None, typer.Argument(metavar="QUEUE", help="A dead-letter queue as tarn status calls it.")
+    ] = None,
+    *,
+    every: Annotated[bool, typer.Option("--all", help="Every dead-letter queue of the lake.")] = False,
+    dry_run: DryRun = False,
+    rate: Annotated[
+        int | None, typer.Option(min=1, max=500, help="Messages in a second; SQS's own pace without it.")
+    ] = None,
+    environment: Environment = "local",
+) -> None:
+    """Move dead letters back to the queues that they came from, by SQS's own move; or say what they are."""
+    from tarn import operating
+
+    if (queue is None) is not every:
+        _fail("name one dead-letter queue, or --all")
+    with clear_errors():
+        passed = operating.redrive(console, Lake(environment), queue, rate=rate, is_dry=dry_run)
+    raise typer.Exit(0 if passed else 1)
+
+
+@app.command()
+def release(
+    target: Annotated[str, typer.Argument(metavar="TEAM/DATASET|s3://...")],
+    *,
+    dry_run: DryRun = False,
+    environment: Environment = "local",
+) -> None:
+    """Send quarantined and too large objects through their pipeline again, once their cause is gone."""
+    from tarn import operating
+
+    with clear_errors():
+        passed = operating.release(console, Lake(environment), target, is_dry=dry_run)
+    raise typer.Exit(0 if passed else 1)
+
+
+@app.command()
+def discard(
+    objects: Annotated[list[str], typer.Argument(metavar="s3://...")],
+    *,
+    reason: Annotated[str | None, typer.Option(help="Why; without it, why it was held.")] = None,
+    dry_run: DryRun = False,
+    environment: Environment = "local",
+) -> None:
+    """Accept that held objects go no further: they need nobody any more, and stay in the raw zone."""
+    from tarn import operating
+
+    with clear_errors():
+        passed = operating.discard(console, Lake(environment), objects, reason, is_dry=dry_run)
+    raise typer.Exit(0 if passed else 1)
 
 
 @app.command()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from boto3.dynamodb.conditions import Attr, Key
 
 from lake import names, rows
-from lake.clock import stamp
+from lake.clock import parse, stamp
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.service_resource import Table
@@ -126,9 +126,9 @@ def open_batch(table: Table, batch: Batch, now: datetime) -> None:
 
 
 def state_of(table: Table, team: str, dataset: str, batch_id: str) -> State | None:
-    """The state of a batch, read consistently; None where there is no row (any more)."""
-    row = rows.get(table, row_key(team, dataset, batch_id))
-    return None if row is None else State(row["state"])
+    """The state of a batch, read consistently; None where there is no row (any more), or none of a batch's states."""
+    row = rows.get(table, row_key(team, dataset, batch_id)) or {}
+    return State(row["state"]) if row.get("state") in set(State) else None
 
 
 def commit(table: Table, batch: Batch, now: datetime, *, objects: int, size: int, has_rules: bool) -> bool:
@@ -201,6 +201,45 @@ def finish(
     except rows.ConditionFailedError as error:
         if (error.row.get("state"), error.row.get("attempt")) != (state, batch.attempt):
             raise _not_in_state(batch, error.row) from error
+
+
+def unreadable(row: Mapping[str, Any]) -> str | None:
+    """What keeps an unfinished batch from being read out of its row; None where nothing does."""
+    try:
+        of_row(row)
+        match State(row["state"]):
+            case State.OPEN:
+                parse(row["created_at"])
+            case State.STARTED:
+                parse(row["started_at"])
+                str(row["execution_arn"])
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def close_unreadable(table: Table, row: Mapping[str, Any], why: str, now: datetime) -> bool:
+    """A row that somebody has edited so that no batch can be read of it is ``FAILED``; False when it has changed.
+
+    Its objects stay with it. A person puts right what ``why`` names and makes a new attempt.
+    """
+    values = {
+        "state": State.FAILED,
+        "reason": f"its row was edited and cannot be read: {why}"[:LONGEST_REASON],
+        "finished_at": stamp(now),
+    }
+    condition = Attr("state").eq(row.get("state")) if "state" in row else Attr("state").not_exists()
+    try:
+        rows.update(
+            table,
+            {name: row[name] for name in ("owner", "batch_id")},
+            values,
+            remove=["unfinished"],
+            condition=condition,
+        )
+    except rows.ConditionFailedError:
+        return False
+    return True
 
 
 def new_attempt(table: Table, batch: Batch, now: datetime, contents: Contents | None = None) -> Batch:

@@ -8,7 +8,7 @@ found): it keeps late events out without making work in flight look superseded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,8 @@ BATCHED = "BATCHED"
 PUBLISHED = "PUBLISHED"
 SUPERSEDED = "SUPERSEDED"
 STALE = "STALE"
+DISCARDED = "DISCARDED"
+"""A person has decided that this version of a raw object goes no further (``tarn discard``); a newer one does."""
 
 NOBODY = "_"
 """Team and dataset, in attention keys alone, of an object whose key names neither; no team can be called so."""
@@ -40,6 +42,11 @@ NOBODY = "_"
 RAW = "raw"
 REPLACED = "a newer version of its raw object landed"
 RAW_DELETED = "its raw object was deleted"
+WAS_DISCARDED = "its raw object was discarded"
+
+
+class UnreadableRowError(Exception):
+    """A row of the object catalog is not as the lake writes it: somebody has edited it. What meets it fails alone."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,21 @@ def attention(team: str | None, dataset: str | None, identity: str, state: str, 
         "attention": names.attention_key(team or NOBODY, dataset or NOBODY, identity),
         "attention_at": f"{state}#{clock.stamp(moment)}",
     }
+
+
+def readable(row: Mapping[str, Any], needed: Iterable[str] = ("state", "sequencer")) -> Mapping[str, Any]:
+    """The row of an object, if what is ``needed`` of it is there, and a text as all that names or orders is.
+
+    Raises:
+        UnreadableRowError: naming what is wrong with it.
+    """
+    wrong = [name for name in needed if not isinstance(row.get(name), str)]
+    wrong += [name for name in ("seen", "staged_id", "batch_id") if not isinstance(row.get(name, ""), str)]
+    if wrong:
+        raise UnreadableRowError(
+            f"the row of {row.get('id')} was edited: {', '.join(f'{name} is {row.get(name)!r}' for name in wrong)}"
+        )
+    return row
 
 
 def settle(s3: S3Client, removed: Removed) -> Created | Removed:
@@ -100,6 +122,7 @@ def apply_created(objects: Table, created: Created, verdict: Verdict, moment: da
 
     Raises:
         ConditionFailedError: another event of this key came between two looks; the message comes back.
+        UnreadableRowError: somebody has edited the row.
     """
     place = names.locate(created.key)
     team, dataset = (place.team, place.dataset) if place else (None, None)
@@ -117,6 +140,7 @@ def apply_created(objects: Table, created: Created, verdict: Verdict, moment: da
         "state": verdict.state,
         "reason": verdict.reason,
         "seen": None,
+        "discarded": None,
         "attention": None,
         "attention_at": None,
     }
@@ -130,7 +154,7 @@ def apply_created(objects: Table, created: Created, verdict: Verdict, moment: da
             condition=_is_new(created) | _is_judged_anew(created.sequencer, verdict.state),
         )
     except rows.ConditionFailedError as error:
-        return _apply_again(objects, created, verdict, error.row)
+        return _apply_again(objects, created, verdict, readable(error.row))
     _retire_former(objects, row, created.sequencer, REPLACED, moment)
     return Applied(verdict.state, row if healthy else None)
 
@@ -140,6 +164,7 @@ def apply_removed(objects: Table, removed: Removed, moment: datetime) -> Applied
 
     Raises:
         ConditionFailedError: another event of this key came between two looks; the message comes back.
+        UnreadableRowError: somebody has edited the row.
     """
     condition: ConditionBase = _is_later(removed.sequencer)
     if not removed.may_be_folder_marker:
@@ -154,13 +179,15 @@ def apply_removed(objects: Table, removed: Removed, moment: datetime) -> Applied
         "event_time": removed.event_time,
         "state": DELETED,
     }
-    gone = ("etag", "version_id", "seen", "reason", "attention", "attention_at")
+    gone = ("etag", "version_id", "seen", "reason", "discarded", "attention", "attention_at")
     try:
         row = rows.update(objects, {"id": removed.id}, values, remove=gone, condition=condition)
     except rows.ConditionFailedError as error:
-        if error.row.get("state") != DELETED or error.row["sequencer"] != removed.sequencer:
+        if not error.row:
+            return Applied("DROPPED")  # a folder marker that was never anybody's
+        row = dict(readable(error.row))
+        if row["state"] != DELETED or row["sequencer"] != removed.sequencer:
             return Applied("DROPPED")
-        row = dict(error.row)
     _retire_former(objects, row, removed.sequencer, RAW_DELETED, moment)
     return Applied(DELETED)
 
@@ -173,6 +200,7 @@ def retire(objects: Table, staged_id: str, reason: str, moment: datetime) -> str
 
     Raises:
         ConditionFailedError: a batch took or left the object between two looks; the caller's message comes back.
+        UnreadableRowError: somebody has edited the row.
     """
     free = Attr("state").eq(STAGED) & Attr("batch_id").not_exists()
     try:
@@ -183,7 +211,7 @@ def retire(objects: Table, staged_id: str, reason: str, moment: datetime) -> str
         return SUPERSEDED
     if not row:
         return None
-    if row["state"] in (SUPERSEDED, STALE):
+    if readable(row, ["state"])["state"] in (SUPERSEDED, STALE):
         return str(row["state"])
     values = {"state": STALE, "reason": reason}
     values |= attention(row.get("team"), row.get("dataset"), staged_id, STALE, moment)
@@ -214,14 +242,14 @@ def _apply_again(objects: Table, created: Created, verdict: Verdict, row: Mappin
         return Applied("SENT_AGAIN", row)
     if row["state"] == STAGED and "staged_id" in row:
         staged = rows.get(objects, {"id": row["staged_id"]})
-        if staged is not None and staged["state"] == STAGED and "batch_id" not in staged:
+        if staged is not None and readable(staged, ["state"])["state"] == STAGED and "batch_id" not in staged:
             return Applied("SENT_AGAIN", row)
     return Applied("KNOWN")
 
 
 def _retire_former(objects: Table, row: Mapping[str, Any], sequencer: str, reason: str, moment: datetime) -> None:
     """Retire what was staged from the version before; ``record_outcomes`` may have staged this one meanwhile."""
-    former = row.get("staged_id")
+    former = readable(row).get("staged_id")
     if former is not None and not former.endswith(names.stage_key("", sequencer)):
         retire(objects, former, reason, moment)
 

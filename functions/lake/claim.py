@@ -12,7 +12,6 @@ the promise are five rules, argued in docs/batch-claim.md:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -40,12 +39,15 @@ MOST_BATCHES = 10
 """Batches that one run makes of a backlog; the next tick's run makes the next ones."""
 KEPT_FOR_ENDING = timedelta(seconds=30)
 """What a run keeps of its time for the manifest, the commit, deleting and starting."""
+MOST_REASONS = 10
+"""Messages of one run whose reason to stay is logged."""
 MOST_TRIES = 3
 """For one message in one run: an object passes on when the batch that holds it is abandoned meanwhile."""
 RAN, LEASED, UNREGISTERED = "ran", "leased", "unregistered"
 """Outcomes of a run: done; left to the run that has the lease; the dataset is not registered here (any more)."""
 CLAIMABLE = ("STAGED", "BATCHED")
 GONE = ("SUPERSEDED", "STALE", "DELETED")
+NOT_REGISTERED = "its dataset is not registered any more: register it again, then run the batch again (tarn retry)"
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,8 @@ class Announced:
     receipt: str
     id: str | None = None
     sequencer: str = ""
+    reason: str = ""
+    """Why it is none of ours."""
 
 
 class Claim(StrEnum):
@@ -105,6 +109,8 @@ class Report:
     """Published batches that hold such objects and could not run again, and why: they need a person."""
     messages: dict[str, int] = field(default_factory=dict)
     """How many came to what."""
+    unknown: dict[str, str] = field(default_factory=dict)
+    """Why messages stay, and come to the dead letters in the end: by object, or by the message's beginning."""
     drained: bool = False
     """The queue gave all it had, and none of that still waits for a batch."""
 
@@ -134,8 +140,15 @@ class Run:
         registration = rows.get(datasets, {"team": self.team, "dataset": self.dataset})
         if registration is None:
             self.report.outcome = UNREGISTERED
+            self.recover(is_registered=False)
         elif not waiting.lease(
-            datasets, self.team, self.dataset, holder=holder, now=began, length=self.place.function_timeout
+            datasets,
+            self.team,
+            self.dataset,
+            holder=holder,
+            pipeline=registration.get("pipeline"),
+            now=began,
+            length=self.place.function_timeout,
         ):
             self.report.outcome = LEASED
         else:
@@ -151,13 +164,23 @@ class Run:
                 waiting.release(datasets, self.team, self.dataset, holder)
         return self.report
 
-    def recover(self) -> None:
-        """Start what is committed, abandon what is open for too long, close what was stopped."""
+    def recover(self, *, is_registered: bool = True) -> None:
+        """Start what is committed, abandon what is open for too long, close what was stopped.
+
+        Of a dataset that is not registered any more nothing is started: its committed batches fail, and say why.
+        """
         for row in batches.unfinished(self.clients.batches, self.team, self.dataset):
+            if (wrong := batches.unreadable(row)) is not None:
+                if batches.close_unreadable(self.clients.batches, row, wrong, self.clock()):
+                    self.report.failed.append(str(row["batch_id"]))
+                continue
             batch = batches.of_row(row)
-            if row["state"] == State.READY:
+            if row["state"] == State.READY and not is_registered:
+                if executions.fail(self.clients.batches, batch, NOT_REGISTERED, self.clock()) == State.FAILED:
+                    self.report.failed.append(batch.execution_name)
+            elif row["state"] == State.READY:
                 self.report.restarted.append(batch.execution_name)
-                self.start(batch, bool(row["has_rules"]))
+                self.start(batch, bool(row.get("has_rules")))
             elif row["state"] == State.STARTED:
                 if executions.settle(self.clients.states, self.clients.batches, row, self.clock()) == State.FAILED:
                     self.report.failed.append(batch.execution_name)
@@ -242,15 +265,15 @@ class Run:
     def read(self, body: str, receipt: str) -> Announced:
         """The object that a message announces, if it is one of the dataset's own."""
         try:
-            told = json.loads(body)
-        except ValueError:
-            return Announced(receipt)
+            told = queues.read(body)
+        except queues.UnreadableMessageError as error:
+            return Announced(receipt, reason=str(error))
         match told:
             case {"schema": rows.SCHEMA, "team": self.team, "dataset": self.dataset, "id": str(), "sequencer": str()}:
                 prefix = names.object_id(self.place.machine.stage_bucket, f"{self.team}/{self.dataset}/")
                 if told["id"].startswith(prefix):
                     return Announced(receipt, told["id"], told["sequencer"])
-        return Announced(receipt)
+        return Announced(receipt, reason=f"no message of schema {rows.SCHEMA} to this dataset: {body[:200]!r}")
 
     def claim_object(self, batch: Batch, message: Announced, won: dict[str, Mapping[str, Any]]) -> Claim:
         """Try to win one object for ``batch``; ``won`` gets its row.
@@ -259,7 +282,7 @@ class Run:
         an equal content, however often S3 was given it.
         """
         if message.id is None:
-            return Claim.UNKNOWN
+            return self.unknown(message.reason, message.reason)
         if message.id in won:
             return Claim.WON
         held_by: str | None = None
@@ -286,18 +309,27 @@ class Run:
 
     def judge(self, row: Mapping[str, Any], message: Announced) -> Claim | None:
         """What comes of a message whose object could not be claimed; None where its holder is abandoned."""
+        identity = str(message.id)
         if row.get("sequencer") != message.sequencer:
-            return Claim.UNKNOWN
-        if row["state"] in GONE:
+            stands = f"its row has sequencer {row.get('sequencer')!r}" if row else "it has no row"
+            return self.unknown(identity, f"{stands}, the message {message.sequencer!r}")
+        if row.get("state") in GONE:
             return Claim.SETTLED
         if "batch_id" not in row:
-            return Claim.UNKNOWN
+            kept = {name: row.get(name) for name in ("state", *manifests.KEPT)}
+            return self.unknown(identity, f"its row is none that can be claimed: {kept}")
         holder = batches.state_of(self.clients.batches, self.team, self.dataset, str(row["batch_id"]))
         if holder is None:
-            return Claim.UNKNOWN
+            return self.unknown(identity, f"its batch {row['batch_id']} has no row that can be read")
         if holder in batches.COMMITTED:
             return Claim.SETTLED
         return Claim.HELD if holder == State.OPEN else None
+
+    def unknown(self, what: str, reason: str) -> Claim:
+        """A message stays; the log says why."""
+        if len(self.report.unknown) < MOST_REASONS:
+            self.report.unknown[what[:200]] = reason
+        return Claim.UNKNOWN
 
     def commit(self, batch: Batch, registration: Mapping[str, Any], won: Mapping[str, Mapping[str, Any]]) -> bool:
         """Write the manifest, then commit; False when the batch was abandoned in the meantime."""
@@ -351,4 +383,7 @@ class Run:
 def _claimable(sequencer: str, held_by: str | None) -> ConditionBase:
     """Unclaimed, or held by exactly the batch that was found abandoned: of two runs that take it over, one wins."""
     free = Attr("batch_id").not_exists() if held_by is None else Attr("batch_id").eq(held_by)
-    return Attr("sequencer").eq(sequencer) & Attr("state").is_in(list(CLAIMABLE)) & free
+    condition = Attr("sequencer").eq(sequencer) & Attr("state").is_in(list(CLAIMABLE)) & free
+    for name, kind in manifests.KEPT.items():
+        condition &= Attr(name).not_exists() | Attr(name).attribute_type(kind)
+    return condition

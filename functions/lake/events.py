@@ -5,19 +5,21 @@ Source of the shape: https://docs.aws.amazon.com/AmazonS3/latest/userguide/notif
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote_plus, unquote_plus
 
-from lake import names
+from lake import names, queues
 
 CREATED = "ObjectCreated:"
 REMOVED = "ObjectRemoved:"
 TEST_EVENT = "s3:TestEvent"
 FOLDER_SUFFIXES = ("/", "_$folder$")
 """How S3's console and Hadoop name the empty objects by which they show a folder."""
+LARGEST_NUMBER = 2**63 - 1
+SEQUENCER = re.compile(rf"[0-9A-Fa-f]{{1,{names.SEQUENCER_DIGITS}}}")
 
 
 class MalformedEventError(Exception):
@@ -74,11 +76,9 @@ def parse(body: str) -> list[Created | Removed]:
         MalformedEventError: the message is no S3 notification.
     """
     try:
-        document = json.loads(body)
-    except json.JSONDecodeError as error:
-        raise MalformedEventError(f"the message is not JSON: {error}") from error
-    if not isinstance(document, dict):
-        raise MalformedEventError(f"the message is a JSON {type(document).__name__}, not an S3 notification")
+        document = queues.read(body)
+    except queues.UnreadableMessageError as error:
+        raise MalformedEventError(f"the message is no S3 notification: {error}") from error
     if document.get("Event") == TEST_EVENT:
         return []
     records = document.get("Records")
@@ -116,14 +116,18 @@ def _event(record: Any) -> Created | Removed | None:
         thing = record["s3"]["object"]
         where = {
             "bucket": _text(record["s3"]["bucket"]["name"]),
-            "key": unquote_plus(_text(thing["key"])),
-            "sequencer": names.padded_sequencer(_text(thing["sequencer"])),
+            "key": _key(unquote_plus(_text(thing["key"]))),
+            "sequencer": _sequencer(_text(thing["sequencer"])),
             "event_time": _text(record["eventTime"]),
         }
         if name.startswith(REMOVED):
             return Removed(**where)
+        version = thing.get("versionId")
         return Created(
-            **where, size=int(thing["size"]), etag=_text(thing["eTag"]).strip('"'), version_id=thing.get("versionId")
+            **where,
+            size=_size(thing["size"]),
+            etag=_text(thing["eTag"]).strip('"'),
+            version_id=None if version is None else _text(version),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise MalformedEventError(f"a record is not S3's: {type(error).__name__}: {error}") from error
@@ -132,4 +136,23 @@ def _event(record: Any) -> Created | Removed | None:
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise TypeError(f"{value!r} stands where S3 puts a text")
+    return value
+
+
+def _key(value: str) -> str:
+    if len(value.encode()) > names.LONGEST_KEY_BYTES:
+        raise ValueError(f"a key of {len(value.encode())} bytes: S3 has none above {names.LONGEST_KEY_BYTES}")
+    return value
+
+
+def _sequencer(value: str) -> str:
+    """Padded. Anything else than S3's hexadecimal digits would stand above every real event of its key for good."""
+    if not SEQUENCER.fullmatch(value):
+        raise ValueError(f"{value[:100]!r} stands where S3 puts a sequencer")
+    return names.padded_sequencer(value)
+
+
+def _size(value: Any) -> int:
+    if type(value) is not int or not 0 <= value <= LARGEST_NUMBER:
+        raise TypeError(f"{value!r} stands where S3 puts a size")
     return value

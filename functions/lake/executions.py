@@ -75,7 +75,7 @@ def start(states: SFNClient, table: Table, machine: Machine, batch: Batch, *, ha
     except states.exceptions.ExecutionAlreadyExists:
         told = states.describe_execution(executionArn=arn)
         if told["status"] not in GOING_WELL:
-            return _fail(table, batch, told, now)
+            return fail(table, batch, _what(told), now)
     batches.mark_started(table, batch, arn, now)
     return State.STARTED
 
@@ -85,17 +85,21 @@ def settle(states: SFNClient, table: Table, row: Mapping[str, Any], now: datetim
     batch = batches.of_row(row)
     try:
         told: Mapping[str, Any] = states.describe_execution(executionArn=str(row["execution_arn"]))
-    except states.exceptions.ExecutionDoesNotExist:
+    except (states.exceptions.ExecutionDoesNotExist, states.exceptions.InvalidArn):
         if now - parse(str(row["started_at"])) < SHOWS_WITHIN:
             return State.STARTED
         told = {"status": "FAILED", "cause": "there is no such execution (any more)"}
-    return _fail(table, batch, told, now) if told["status"] in ENDED_BADLY else State.STARTED
+    return fail(table, batch, _what(told), now) if told["status"] in ENDED_BADLY else State.STARTED
 
 
-def _fail(table: Table, batch: Batch, told: Mapping[str, Any], now: datetime) -> State:
-    what = ": ".join(filter(None, [f"execution {told['status']}", told.get("error"), told.get("cause")]))
+def _what(told: Mapping[str, Any]) -> str:
+    return ": ".join(filter(None, [f"execution {told['status']}", told.get("error"), told.get("cause")]))
+
+
+def fail(table: Table, batch: Batch, reason: str, now: datetime) -> State:
+    """Close an attempt whose own execution cannot; gives the state that this leads to."""
     try:
-        batches.finish(table, batch, State.FAILED, now, reason=what)
+        batches.finish(table, batch, State.FAILED, now, reason=reason)
     except batches.NotInStateError:
         return State.STARTED  # it did finish, in its own way, after the row was read
     return State.FAILED

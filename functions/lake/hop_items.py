@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from lake import names, rows
+from lake import names, queues, rows
 
 
 class MalformedMessageError(ValueError):
@@ -81,9 +81,9 @@ class Landed:
             MalformedMessageError: not JSON, or of another schema.
         """
         try:
-            told = json.loads(body)
-        except ValueError as error:
-            raise MalformedMessageError(f"not JSON: {body[:200]}") from error
+            told = queues.read(body)
+        except queues.UnreadableMessageError as error:
+            raise MalformedMessageError(str(error)) from error
         match told:
             case {"schema": rows.SCHEMA, "team": str(team), "dataset": str(dataset)} if team and dataset:
                 return Landed(team, dataset, Item.of(told))

@@ -12,13 +12,16 @@ from lake import names
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
+KEPT = {"size": "N", "rows": "N", "version_id": "S"}
+"""What a manifest takes from an object's row, as DynamoDB names its type: nobody can put a text into a sum."""
+
 
 def entry(identity: str, row: Mapping[str, Any]) -> dict[str, Any]:
     """A staged object as a manifest lists it, by its row."""
     return {
         "id": identity,
         "key": names.split_object_id(identity)[1],
-        **{name: row.get(name) for name in ("size", "rows", "sequencer", "version_id")},
+        **{name: row.get(name) for name in ("sequencer", *KEPT)},
     }
 
 

@@ -17,6 +17,10 @@ MOST_IN_A_CALL = 10
 T = TypeVar("T")
 
 
+class UnreadableMessageError(ValueError):
+    """A message's body is no JSON object that AWS would take again: it fails alone, and ends with the dead letters."""
+
+
 @dataclass(frozen=True)
 class Message:
     """What is sent: ``tag`` is the sender's own name for it, by which a failure is told.
@@ -30,10 +34,26 @@ class Message:
     group: str
 
 
+def read(body: str) -> dict[str, Any]:
+    """The JSON object that is a message's body.
+
+    Raises:
+        UnreadableMessageError: it is not JSON, nested deeper than can be read, no object, or holds half a character.
+    """
+    try:
+        told = json.loads(body)
+        json.dumps(told, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise UnreadableMessageError(f"not JSON ({type(error).__name__}: {error}): {body[:200]!r}") from error
+    if not isinstance(told, dict):
+        raise UnreadableMessageError(f"a JSON {type(told).__name__}, not an object: {body[:200]!r}")
+    return told
+
+
 def send(sqs: SQSClient, queue_url: str, messages: Iterable[Message]) -> dict[str, str]:
     """Send ``messages``; gives the reason for each tag that the queue did not take."""
     failed: dict[str, str] = {}
-    for some in _tens(messages):
+    for some in tens(messages):
         answer = sqs.send_message_batch(
             QueueUrl=queue_url,
             Entries=[
@@ -48,7 +68,7 @@ def send(sqs: SQSClient, queue_url: str, messages: Iterable[Message]) -> dict[st
 def delete(sqs: SQSClient, queue_url: str, receipts: Iterable[str]) -> int:
     """Delete messages by receipt handle; gives how many the queue kept (they come back, and are deleted then)."""
     kept = 0
-    for some in _tens(receipts):
+    for some in tens(receipts):
         answer = sqs.delete_message_batch(
             QueueUrl=queue_url,
             Entries=[{"Id": str(place), "ReceiptHandle": receipt} for place, receipt in enumerate(some)],
@@ -65,7 +85,8 @@ def partial_failure(message_ids: Iterable[str]) -> dict[str, list[dict[str, str]
     return {"batchItemFailures": [{"itemIdentifier": one} for one in message_ids]}
 
 
-def _tens(things: Iterable[T]) -> Iterable[Sequence[T]]:
+def tens(things: Iterable[T]) -> Iterable[Sequence[T]]:
+    """As many at a time as one call takes."""
     rest = iter(things)
     while some := list(islice(rest, MOST_IN_A_CALL)):
         yield some

@@ -21,6 +21,15 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
     from mypy_boto3_sqs.client import SQSClient
 
+FAILS_ALONE = (
+    MalformedEventError,
+    catalog.UnreadableRowError,
+    rows.ConditionFailedError,
+    rows.UnknownSchemaError,
+    ClientError,
+    BotoCoreError,
+)
+"""What is wrong with one message, and must not keep the others of its batch."""
 EMPTY = "empty"
 FOLDER_MARKER = "FOLDER_MARKER"
 
@@ -61,8 +70,8 @@ def route(clients: Clients, raw_bucket: str, bodies: Mapping[str, str], moment: 
                 applied, pipeline = _apply(clients, raw_bucket, event, moment)
                 routed.outcomes.append((event.id, applied.outcome))
                 if applied.row is not None and pipeline is not None:
-                    sends.setdefault(pipeline.queue_url, []).append(_message(message_id, applied.row))
-        except (MalformedEventError, rows.ConditionFailedError, ClientError, BotoCoreError) as error:
+                    sends.setdefault(pipeline.queue_url, []).append(message(message_id, applied.row))
+        except FAILS_ALONE as error:
             routed.failed[message_id] = f"{type(error).__name__}: {error}"
     for queue_url, messages in sends.items():
         try:
@@ -131,7 +140,8 @@ def _judge(registry: Registry, created: Created, moment: datetime) -> _Judged:
     return _Judged(Verdict(catalog.LANDED), pipeline)
 
 
-def _message(message_id: str, row: Mapping[str, Any]) -> Message:
+def message(tag: str, row: Mapping[str, Any]) -> Message:
+    """What a pipeline's queue is told of a raw object's row."""
     bucket, key = names.split_object_id(row["id"])
     body = {
         "schema": rows.SCHEMA,
@@ -144,7 +154,7 @@ def _message(message_id: str, row: Mapping[str, Any]) -> Message:
         "version_id": row.get("version_id"),
         "sequencer": row["sequencer"],
     }
-    return Message(message_id, body, f"{row['team']}/{row['dataset']}")
+    return Message(tag, body, f"{row['team']}/{row['dataset']}")
 
 
 def _unrouted(objects: Table, team: str, dataset: str, most: int) -> Iterator[Mapping[str, Any]]:

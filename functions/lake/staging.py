@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs.client import SQSClient
 
 SUPERSEDED_REASON = "superseded"
+FAILS_ALONE = (ClientError, BotoCoreError, rows.ConditionFailedError, catalog.UnreadableRowError)
+"""What is wrong with one object, and must not keep the others of its group."""
 
 
 class UnknownObjectError(Exception):
@@ -79,7 +81,7 @@ class _Next(Enum):
     MARK = auto()
     """It is claimed: only the raw row may still be behind."""
     NOTHING = auto()
-    """A newer version of its raw object has landed."""
+    """A newer version of its raw object has landed, or a person discarded this one."""
 
 
 def record(
@@ -118,7 +120,7 @@ def _stage(
             next_steps[identity] = _put_staged(
                 clients.objects, destination, item, results[identity], raw_row=raw_rows.get(identity), now=now
             )
-        except (ClientError, BotoCoreError, rows.ConditionFailedError, UnknownObjectError) as error:
+        except (*FAILS_ALONE, UnknownObjectError) as error:
             settled[identity] = _failed(identity, error)
     to_send = [staged[identity] for identity, step in next_steps.items() if step is _Next.SEND]
     unsent = _send(clients.sqs, destination, to_send, results)
@@ -130,7 +132,7 @@ def _stage(
             try:
                 if not _mark_raw(clients.objects, destination, staged[identity], now):
                     settled[identity] = Settled(identity, Outcome.STAGED, SUPERSEDED_REASON)
-            except (ClientError, BotoCoreError, rows.ConditionFailedError) as error:
+            except FAILS_ALONE as error:
                 settled[identity] = _failed(identity, error)
     if len(to_send) > len(unsent):
         _wake_when_full(clients, destination)
@@ -158,9 +160,12 @@ def _put_staged(
 
     Raises:
         UnknownObjectError: the raw row does not know this version.
+        UnreadableRowError: somebody has edited a row.
     """
-    if raw_row is None or raw_row["sequencer"] < item.sequencer:
+    if raw_row is None or catalog.readable(raw_row)["sequencer"] < item.sequencer:
         raise UnknownObjectError("the object catalog does not know this version, or could not be read")
+    if raw_row["state"] == catalog.DISCARDED and raw_row["sequencer"] == item.sequencer:
+        return _Next.NOTHING
     overtaken = raw_row["sequencer"] > item.sequencer
     staged_id = names.object_id(destination.stage_bucket, item.stage_key)
     row = {
@@ -184,7 +189,7 @@ def _put_staged(
     try:
         rows.put(objects, row, Attr("id").not_exists())
     except rows.ConditionFailedError as error:
-        standing = _as_it_is_now(objects, row, error.row)
+        standing = _as_it_is_now(objects, row, catalog.readable(error.row, ["state"]))
     if overtaken:
         if standing["state"] != catalog.SUPERSEDED:
             catalog.retire(objects, staged_id, catalog.REPLACED, now)
@@ -235,7 +240,10 @@ def _send(sqs: SQSClient, destination: Destination, items: list[Item], results: 
 
 
 def _mark_raw(objects: Table, destination: Destination, item: Item, now: datetime) -> bool:
-    """The raw row names what was staged from it; False when a newer version landed meanwhile, which retires it."""
+    """The raw row names what was staged from it.
+
+    False when a newer version landed, or a person discarded this one, meanwhile: then what was staged is retired.
+    """
     staged_id = names.object_id(destination.stage_bucket, item.stage_key)
     try:
         rows.update(
@@ -243,10 +251,11 @@ def _mark_raw(objects: Table, destination: Destination, item: Item, now: datetim
             {"id": item.id},
             {"state": catalog.STAGED, "staged_id": staged_id},
             remove=("reason", "attention", "attention_at"),
-            condition=Attr("sequencer").eq(item.sequencer),
+            condition=Attr("sequencer").eq(item.sequencer) & Attr("state").ne(catalog.DISCARDED),
         )
-    except rows.ConditionFailedError:
-        catalog.retire(objects, staged_id, catalog.REPLACED, now)
+    except rows.ConditionFailedError as error:
+        is_discarded = catalog.readable(error.row)["sequencer"] == item.sequencer
+        catalog.retire(objects, staged_id, catalog.WAS_DISCARDED if is_discarded else catalog.REPLACED, now)
         return False
     return True
 
@@ -265,7 +274,8 @@ def _refuse(objects: Table, destination: Destination, item: Item, result: Result
                 objects,
                 {"id": item.id},
                 values,
-                condition=Attr("sequencer").eq(item.sequencer) & Attr("state").ne(catalog.STAGED),
+                condition=Attr("sequencer").eq(item.sequencer)
+                & ~Attr("state").is_in([catalog.STAGED, catalog.DISCARDED]),
             )
         except rows.ConditionFailedError:
             logger.info("the row has moved on", extra={"id": item.id, "outcome": state})
@@ -275,7 +285,7 @@ def _refuse(objects: Table, destination: Destination, item: Item, result: Result
         try:
             # An earlier try may have staged this version and died before the raw row named it: nobody else retires it.
             catalog.retire(objects, names.object_id(destination.stage_bucket, item.stage_key), catalog.RAW_DELETED, now)
-        except (ClientError, BotoCoreError, rows.ConditionFailedError) as error:
+        except FAILS_ALONE as error:
             return _failed(item.id, error)
     return Settled(item.id, result.outcome, result.reason)
 

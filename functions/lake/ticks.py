@@ -67,9 +67,27 @@ def tick(clients: Clients, team: str, pipeline: str, run_function: str, now: dat
             if why is not None:
                 _invoke(clients.functions, run_function, team, dataset, why)
                 report.due[dataset] = why.value
-        except ClientError as error:
-            report.failed[dataset] = str(error)
+        except (ClientError, KeyError, TypeError, ValueError, ArithmeticError) as error:
+            report.failed[dataset] = f"{type(error).__name__}: {error}"
+    for row in read:
+        if row.get("kind") == waiting.TICK and row.get("pipeline", pipeline) == pipeline:
+            _wake_for_the_removed(clients, report, run_function, ticks, row)
     return report
+
+
+def _wake_for_the_removed(
+    clients: Clients, report: Report, run_function: str, known: Mapping[str, Any], tick_row: Mapping[str, Any]
+) -> None:
+    """A dataset that is not registered any more gets a run as long as batches of its own have not ended."""
+    team, dataset = str(tick_row["team"]), waiting.dataset_of(tick_row)
+    if dataset in known:
+        return
+    try:
+        if batches.has_unfinished(clients.batches, team, dataset):
+            _invoke(clients.functions, run_function, team, dataset, Due.UNFINISHED)
+            report.due[dataset] = Due.UNFINISHED.value
+    except ClientError as error:
+        report.failed[dataset] = f"{type(error).__name__}: {error}"
 
 
 def _look(clients: Clients, row: Mapping[str, Any], tick_row: Mapping[str, Any], now: datetime) -> Due | None:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.service_resource import Table
     from mypy_boto3_sqs.client import SQSClient
 
+TICK = "tick"
+"""Kind of a tick row."""
+
 
 class Due(StrEnum):
     """Why a dataset gets a run."""
@@ -64,6 +67,11 @@ def due(
     return Due.UNFINISHED if unfinished else None
 
 
+def dataset_of(tick_row: Mapping[str, Any]) -> str:
+    """The dataset whose tick row it is."""
+    return str(tick_row["dataset"]).removeprefix("tick#")
+
+
 def tick_key(team: str, dataset: str) -> dict[str, str]:
     """Key of a dataset's tick row in the datasets table."""
     return {"team": team, "dataset": f"tick#{dataset}"}
@@ -77,7 +85,7 @@ def note_in_tick(
     Raises:
         ConditionFailedError: ``condition`` does not hold.
     """
-    row = {"kind": "tick", "schema": rows.SCHEMA, **values}
+    row = {"kind": TICK, "schema": rows.SCHEMA, **values}
     rows.update(table, tick_key(team, dataset), row, condition=condition)
 
 
@@ -108,12 +116,21 @@ def set_since(table: Table, team: str, dataset: str, moment: datetime) -> None:
     note_in_tick(table, team, dataset, {"waiting_since": clock.stamp(moment)})
 
 
-def lease(table: Table, team: str, dataset: str, *, holder: str, now: datetime, length: timedelta) -> bool:
-    """Take the lease, so that two runs do not share out one queue; False where another run has it."""
+def lease(
+    table: Table, team: str, dataset: str, *, holder: str, pipeline: str | None, now: datetime, length: timedelta
+) -> bool:
+    """Take the lease, so that two runs do not share out one queue; False where another run has it.
+
+    The row keeps whose dataset it is: when its registration is gone, ``pipeline`` ends what is unfinished.
+    """
     free = Attr("lease_until").not_exists() | Attr("lease_until").lt(clock.stamp(now)) | Attr("lease_holder").eq(holder)
     try:
         note_in_tick(
-            table, team, dataset, {"lease_until": clock.stamp(now + length), "lease_holder": holder}, condition=free
+            table,
+            team,
+            dataset,
+            {"lease_until": clock.stamp(now + length), "lease_holder": holder, "pipeline": pipeline},
+            condition=free,
         )
     except rows.ConditionFailedError:
         return False

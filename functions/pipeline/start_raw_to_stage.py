@@ -1,8 +1,8 @@
 """Run the first hop for a message batch of the pipeline's queue.
 
 Woken by the queue, ten messages at a time: runs the Express machine once for all of them and waits for its end.
-Changes nothing itself. Returns the messages whose object failed, has no outcome, or is of a dataset that is not
-registered just now; SQS delivers them again.
+Changes nothing itself. Returns the messages whose object failed, has no outcome, or is of a dataset whose registration
+is not there or cannot be read just now; SQS delivers them again.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 
 from lake import clock, first_hop, queues, settings
 from lake.hop_items import Landed, MalformedMessageError
 from lake.observability import logger
 from lake.registrations import NotRegisteredError, Registrations
+from lake.rows import UnknownSchemaError
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -68,7 +70,7 @@ def _functions(datasets: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str
     for team, dataset in datasets:
         try:
             registration = DATASETS.get(team, dataset, clock.now())
-        except NotRegisteredError as error:
+        except (NotRegisteredError, UnknownSchemaError, ClientError, BotoCoreError) as error:
             logger.warning("messages go back to the queue", extra={"team": team, "dataset": dataset, "why": str(error)})
         else:
             own = registration.get("transform_function_arn")

@@ -310,7 +310,9 @@ def test_a_run_without_an_order_to_claim_leaves_the_queue_alone(site: Site) -> N
 def test_the_lease_keeps_runs_apart_until_it_runs_out(site: Site) -> None:
     site.register()
     site.stage(1)
-    assert waiting.lease(site.lake.datasets, "air", "flights", holder="other", now=NOON, length=TIMEOUT)
+    assert waiting.lease(
+        site.lake.datasets, "air", "flights", holder="other", pipeline="main", now=NOON, length=TIMEOUT
+    )
     assert site.go().outcome == "leased"
     site.now += TIMEOUT + timedelta(seconds=1)
     assert site.go().committed
@@ -318,7 +320,7 @@ def test_the_lease_keeps_runs_apart_until_it_runs_out(site: Site) -> None:
 
 def test_only_its_holder_gives_the_lease_back(site: Site) -> None:
     site.register()
-    waiting.lease(site.lake.datasets, "air", "flights", holder="other", now=NOON, length=TIMEOUT)
+    waiting.lease(site.lake.datasets, "air", "flights", holder="other", pipeline="main", now=NOON, length=TIMEOUT)
     waiting.release(site.lake.datasets, "air", "flights", "me")
     assert site.tick_row()["lease_holder"] == "other"
 

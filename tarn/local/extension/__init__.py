@@ -19,6 +19,7 @@ from tarn.local.extension import (
     glue_resource_names,
     glue_tasks,
     lambda_errors,
+    message_moves,
     metric_math_alarms,
     missing_types,
     nested_change_sets,
@@ -58,6 +59,7 @@ PLUG_POINTS = (
     action_names,
     glue_resource_names,
     delivery_permissions,
+    message_moves,
     property_types,
     recorded_decisions,
 )
