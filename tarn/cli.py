@@ -20,6 +20,7 @@ from rich.console import Console
 
 from tarn import deployment, jars, layers, preconditions, removal, screen, templates, watching
 from tarn.contract import ContractError
+from tarn.inventory import InventoryError
 from tarn.lake import Lake, QueryError
 from tarn.logs import Reader
 
@@ -44,6 +45,7 @@ DATASETS = templates.ROOT / "datasets"
 EXPECTED = (
     ContractError,
     QueryError,
+    InventoryError,
     deployment.DeploymentError,
     preconditions.PreconditionError,
     jars.JarError,
@@ -253,6 +255,41 @@ def query(
     """Ask Athena about published tables."""
     with clear_errors():
         console.print(screen.answer_table(Lake(environment).query(sql, team)))
+
+
+@app.command()
+def reconcile(
+    dataset: Annotated[str | None, typer.Argument(metavar="[TEAM/DATASET]")] = None,
+    *,
+    environment: Environment = "local",
+    fix: Annotated[bool, typer.Option("--fix", help="Repair what can be repaired without a person.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --fix: show the repairs, and make none.")] = False,
+    inventory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="S3-URI", help="The manifest.json of an S3 Inventory of the raw zone, instead of a listing."
+        ),
+    ] = None,
+    after: Annotated[str, typer.Option(metavar="1h", help="What is younger is on its way, and not judged.")] = "1h",
+) -> None:
+    """Compare S3 with the object catalog, batches and published tables: missing, extra, stale, stuck.
+
+    Of one dataset the catalog is read by key; of a whole lake, by a scan. The exit status is 1 when something is left.
+    """
+    from tarn import reconcile_run
+
+    now = datetime.now().astimezone()
+    with clear_errors(), console.status("reading") as progress:
+        lake = Lake(environment)
+        address = lake.contract.address(*_team_and_dataset(dataset)) if dataset else None
+        try:
+            cut = watching.moment(after, now)
+        except ValueError as error:
+            _fail(f"--after {error}")
+        clean = reconcile_run.run(
+            console, lake, address, cut=cut, fix=fix and not dry_run, inventory=inventory, say=progress.update
+        )
+    raise typer.Exit(0 if clean else 1)
 
 
 @new.command(name="dataset")
