@@ -292,6 +292,18 @@ def reconcile(
     raise typer.Exit(0 if clean else 1)
 
 
+@app.command()
+def explain(
+    identity: Annotated[str, typer.Argument(metavar="s3://BUCKET/KEY", help="Raw, staged or published.")],
+    environment: Environment = "local",
+) -> None:
+    """Show the whole life of an object: when, which function, which execution, which batch, and why it stopped."""
+    from tarn import explain as explaining
+
+    with clear_errors():
+        explaining.show(console, explaining.explain(Lake(environment), identity))
+
+
 @new.command(name="dataset")
 def new_dataset(
     name: Annotated[str, typer.Argument(metavar="TEAM/NAME")],

@@ -6,6 +6,7 @@ younger than an hour is on its way, and not judged.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -245,7 +246,7 @@ def _address(survey: Survey, place: str) -> DatasetAddress | None:
 def _stage(survey: Survey, waits: _Waits) -> Iterator[Finding]:
     for row in survey.ledger.all("stage_findings"):
         place = f"{row['team']}/{row['dataset']}"
-        again = f"tarn replay {place} --from raw --prefix {_raw_key(row)}"
+        again = _replay(place, row["source_id"])
         match row["what"]:
             case "in no batch":
                 held_up = waits.for_a_batch(place)
@@ -266,8 +267,12 @@ def _stage(survey: Survey, waits: _Waits) -> Iterator[Finding]:
                 )
 
 
-def _raw_key(row: Mapping[str, Any]) -> str:
-    return names.split_object_id(str(row["source_id"]))[1]
+def _replay(place: str, source_id: str | None) -> str:
+    """The command that stages an object again, with the others whose names begin like its own."""
+    if source_id is None:
+        return f"tarn replay {place} --from raw"
+    _, key = names.split_object_id(source_id)
+    return f"tarn replay {place} --from raw --prefix {shlex.quote(key.removeprefix(f'{place}/'))}"
 
 
 def _unstaged(row: Mapping[str, Any], place: str) -> Finding:

@@ -225,7 +225,7 @@ def test_a_file_that_a_batch_needs_is_a_persons_to_stage_again(world: World) -> 
     world.delete(staged["id"])
     [found] = world.found()
     assert (found.kind, found.repair) == (Kind.MISSING, None)
-    assert found.remedy == "tarn replay air/flights --from raw --prefix air/flights/a.csv"
+    assert found.remedy == "tarn replay air/flights --from raw --prefix a.csv"
 
 
 def damage_file(world: World) -> None:
