@@ -15,7 +15,9 @@ from lake import clock
 
 SQL = Path(__file__).with_suffix(".sql")
 """The tables and the questions."""
-LINES_AT_ONCE = 100_000
+LINES_AT_ONCE = 20_000
+MEMORY = "1GiB"
+"""What DuckDB takes before it goes on on disk."""
 
 
 class Ledger:
@@ -23,7 +25,9 @@ class Ledger:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._duckdb = duckdb.connect(str(folder / "ledger.duckdb"))
+        self._duckdb = duckdb.connect(
+            str(folder / "ledger.duckdb"), config={"memory_limit": MEMORY, "temp_directory": str(folder / "spilled")}
+        )
         self._duckdb.execute(SQL.read_text(encoding="utf-8"))
         self.columns: dict[str, dict[str, str]] = {}
         """Type of each column, by table and name."""
