@@ -21,6 +21,7 @@ from rich.console import Console
 from tarn import again, deployment, jars, layers, preconditions, removal, screen, templates, watching
 from tarn.contract import ContractError
 from tarn.held import HeldError
+from tarn.inventory import InventoryError
 from tarn.lake import Lake, QueryError
 from tarn.logs import Reader
 
@@ -47,6 +48,7 @@ EXPECTED = (
     ContractError,
     HeldError,
     QueryError,
+    InventoryError,
     deployment.DeploymentError,
     preconditions.PreconditionError,
     jars.JarError,
@@ -356,6 +358,53 @@ def replay(
         )
     screen.show_replayed(console, done, dry_run=dry_run)
     raise typer.Exit(1 if done.failed else 0)
+
+
+@app.command()
+def reconcile(
+    dataset: Annotated[str | None, typer.Argument(metavar="[TEAM/DATASET]")] = None,
+    *,
+    environment: Environment = "local",
+    fix: Annotated[bool, typer.Option("--fix", help="Repair what can be repaired without a person.")] = False,
+    dry_run: DryRun = False,
+    inventory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="S3-URI", help="The manifest.json of an S3 Inventory of the raw zone, instead of a listing."
+        ),
+    ] = None,
+    after: Annotated[str, typer.Option(metavar="1h", help="What is younger is on its way, and not judged.")] = "1h",
+) -> None:
+    """Compare S3 with the object catalog, batches and published tables: missing, extra, stale, stuck.
+
+    Of one dataset the catalog is read by key; of a whole lake, by a scan. The exit status is 1 when something is left.
+    """
+    from tarn import reconcile_run
+
+    now = datetime.now().astimezone()
+    with clear_errors(), console.status("reading") as progress:
+        lake = Lake(environment)
+        address = lake.contract.address(*_team_and_dataset(dataset)) if dataset else None
+        try:
+            cut = watching.moment(after, now)
+        except ValueError as error:
+            _fail(f"--after {error}")
+        clean = reconcile_run.run(
+            console, lake, address, cut=cut, fix=fix and not dry_run, inventory=inventory, say=progress.update
+        )
+    raise typer.Exit(0 if clean else 1)
+
+
+@app.command()
+def explain(
+    identity: Annotated[str, typer.Argument(metavar="s3://BUCKET/KEY", help="Raw, staged or published.")],
+    environment: Environment = "local",
+) -> None:
+    """Show the whole life of an object: when, which function, which execution, which batch, and why it stopped."""
+    from tarn import explain as explaining
+
+    with clear_errors():
+        explaining.show(console, explaining.explain(Lake(environment), identity))
 
 
 @new.command(name="dataset")

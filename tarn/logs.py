@@ -80,12 +80,15 @@ class Line:
 
 @dataclass
 class Reader:
-    """Looks for the lines about a dataset, or one batch of it; each line is given once."""
+    """Looks for the lines about a dataset, or one batch of it, or some of its objects; each line is given once."""
 
     lake: Lake
     address: DatasetAddress
     batch_id: str | None = None
     session: boto3.Session = field(default_factory=boto3.Session)
+    objects: tuple[str, ...] = ()
+    """Identities; of a call that concerns several objects, the lines about the others are left out."""
+    until: datetime | None = None
     _known: set[tuple[str, str, int, str]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -104,8 +107,8 @@ class Reader:
         words = self._words()
         found: list[Line] = []
         for source, group in self._groups().items():
-            found += _concerned(self._read(source, group, since), words)
-        for source, group, stream in self._job_streams(since):
+            found += _concerned(self._read(source, group, since), words, bool(self.objects))
+        for source, group, stream in () if self.objects else self._job_streams(since):
             found += self._read(source, group, since, stream)
         fresh = [one for one in found if (key := _key(one)) not in self._known and not self._known.add(key)]  # type: ignore[func-returns-value]
         return sorted(fresh, key=lambda one: one.at)
@@ -129,6 +132,10 @@ class Reader:
         """What a line about the dataset holds: its path, its fields, or the id of one of its batches."""
         if self.batch_id:
             return [re.compile(re.escape(self.batch_id))]
+        if self.objects:
+            # as they are, and as they stand in JSON; followed by no further letter of a longer key
+            spelled = {form for one in self.objects for form in (one, json.dumps(one)[1:-1])}
+            return [re.compile(rf"(?:{'|'.join(map(re.escape, spelled))})(?![^\s\"'\\,\])}}])")]
         team, dataset = re.escape(self.address.team), re.escape(self.address.dataset)
         path = re.compile(rf"(?<![\w-]){team}[/#]{dataset}(?![\w-])")
         # a tick names its datasets as fields of their own
@@ -138,6 +145,8 @@ class Reader:
 
     def _read(self, source: str, group: str, since: datetime, stream: str | None = None) -> Iterator[Line]:
         arguments: dict[str, Any] = {"logGroupName": group, "startTime": int(since.timestamp() * 1000)}
+        if self.until:
+            arguments["endTime"] = int(self.until.timestamp() * 1000)
         if stream:
             arguments["logStreamNamePrefix"] = stream  # Glue's executors add their number to the run's id
         try:
@@ -168,8 +177,8 @@ class Reader:
                     yield source, f"{group}/error", run["Id"]
 
 
-def _concerned(lines: Iterable[Line], words: list[re.Pattern[str]]) -> list[Line]:
-    """Lines that name the dataset, and what else was said in the same calls (a time-out names nothing but the call)."""
+def _concerned(lines: Iterable[Line], words: list[re.Pattern[str]], of_objects: bool = False) -> list[Line]:
+    """Lines with one of the words, and what else was said in the same calls (a time-out names nothing but the call)."""
     others: list[Line] = []
     kept: list[Line] = []
     calls: set[str] = set()
@@ -179,7 +188,7 @@ def _concerned(lines: Iterable[Line], words: list[re.Pattern[str]]) -> list[Line
         if any(word.search(line.text) for word in words):
             kept.append(line)
             calls.add(str(line.fields.get("function_request_id", "")))
-        else:
+        elif not (of_objects and "s3://" in line.text):
             others.append(line)
     calls.discard("")
     return kept + [line for line in others if any(call in line.text for call in calls)]

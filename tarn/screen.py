@@ -167,11 +167,15 @@ def _attention(status: Status) -> list[Text]:
     ]
 
 
+def log_colour(source: str) -> str:
+    """The colour of who writes, always the same."""
+    return LOG_COLOURS[zlib.crc32(source.encode()) % len(LOG_COLOURS)]
+
+
 def log_line(line: Line) -> Text:
     """A line of a log: when, who in a colour of its own, what."""
-    colour = LOG_COLOURS[zlib.crc32(line.source.encode()) % len(LOG_COLOURS)]
     style = {"ERROR": BAD, "CRITICAL": BAD, "WARNING": BUSY}.get(line.level, "")
-    return Text.assemble(f"{line.at:%H:%M:%S} ", (f"{line.source:<18} ", colour), (line.shown, style))
+    return Text.assemble(f"{line.at:%H:%M:%S} ", (f"{line.source:<18} ", log_colour(line.source)), (line.shown, style))
 
 
 def answer_table(answer: Answer) -> Table:

@@ -242,7 +242,8 @@ def _apply_again(objects: Table, created: Created, verdict: Verdict, row: Mappin
         return Applied("SENT_AGAIN", row)
     if row["state"] == STAGED and "staged_id" in row:
         staged = rows.get(objects, {"id": row["staged_id"]})
-        if staged is not None and readable(staged, ["state"])["state"] == STAGED and "batch_id" not in staged:
+        # A staged object that lost its row is staged again, under the same key.
+        if staged is None or (readable(staged, ["state"])["state"] == STAGED and "batch_id" not in staged):
             return Applied("SENT_AGAIN", row)
     return Applied("KNOWN")
 

@@ -87,21 +87,21 @@ def parse(body: str) -> list[Created | Removed]:
     return [event for event in map(_event, records) if event is not None]
 
 
-def notification(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of the object catalog as the notification of its creation, so that there is one way into the lake."""
+def notification(row: Mapping[str, Any], name: str = f"{CREATED}Unrouted") -> dict[str, Any]:
+    """A row of the object catalog as the notification of its event ``name``, so that there is one way into the lake.
+
+    Of a removal, ``id``, ``sequencer`` and ``event_time`` are all.
+    """
     bucket, key = names.split_object_id(row["id"])
-    thing: dict[str, Any] = {
-        "key": quote_plus(key),
-        "size": int(row["size"]),
-        "eTag": row["etag"],
-        "sequencer": row["sequencer"],
-    }
-    if "version_id" in row:
+    thing: dict[str, Any] = {"key": quote_plus(key), "sequencer": row["sequencer"]}
+    if name.startswith(CREATED):
+        thing |= {"size": int(row["size"]), "eTag": row["etag"]}
+    if row.get("version_id") is not None:
         thing["versionId"] = row["version_id"]
     record = {
         "eventVersion": "2.1",
         "eventSource": "aws:s3",
-        "eventName": f"{CREATED}Unrouted",
+        "eventName": name,
         "eventTime": row["event_time"],
         "s3": {"bucket": {"name": bucket}, "object": thing},
     }

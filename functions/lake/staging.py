@@ -104,6 +104,12 @@ def record(
     return list(settled.values())
 
 
+def announcement(tag: str, row: Mapping[str, Any]) -> Message:
+    """What the dataset's queue is told of a staged object with this row."""
+    told = {name: row.get(name) for name in ("id", "team", "dataset", "size", "sequencer", "version_id")}
+    return Message(tag, {"schema": rows.SCHEMA, **told}, f"{row['team']}/{row['dataset']}")
+
+
 def _stage(
     clients: Clients,
     destination: Destination,
@@ -217,10 +223,9 @@ def _as_it_is_now(objects: Table, row: Mapping[str, Any], standing: Mapping[str,
 def _send(sqs: SQSClient, destination: Destination, items: list[Item], results: Mapping[str, Result]) -> dict[str, str]:
     """Tell the dataset's queue of staged objects; gives the reason for each raw id that it did not take."""
     messages = [
-        Message(
-            tag=item.id,
-            body={
-                "schema": rows.SCHEMA,
+        announcement(
+            item.id,
+            {
                 "id": names.object_id(destination.stage_bucket, item.stage_key),
                 "team": destination.team,
                 "dataset": destination.dataset,
@@ -228,7 +233,6 @@ def _send(sqs: SQSClient, destination: Destination, items: list[Item], results: 
                 "sequencer": item.sequencer,
                 "version_id": results[item.id].version_id,
             },
-            group=f"{destination.team}/{destination.dataset}",
         )
         for item in items
     ]

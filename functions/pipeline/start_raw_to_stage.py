@@ -92,6 +92,7 @@ def _run(messages: dict[str, Landed], functions: dict[tuple[str, str], str], nam
             "execution": name,
             "messages": len(messages),
             "outcomes": Counter(one.outcome for one in told.values()),
+            "objects": [(identity, one.outcome) for identity, one in told.items()],
             "returned": len(returned),
         },
     )
