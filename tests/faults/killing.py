@@ -61,3 +61,42 @@ def at_each_call(work: Callable[[Death], None], after: bool) -> list[str]:
         if not death.came:
             return death.calls
     raise AssertionError("unreachable")
+
+
+@dataclass
+class Pause:
+    """Before which call a process stands still while ``meanwhile`` happens; and what it did afterwards, as far as the
+    service carried it out."""
+
+    at: int
+    meanwhile: Callable[[], None]
+    calls: int = 0
+    done_after: list[str] = field(default_factory=list)
+
+    @property
+    def came(self) -> bool:
+        """Whether the process got as far as that call."""
+        return self.calls >= self.at
+
+
+@contextmanager
+def pausing(pause: Pause) -> Iterator[None]:
+    """Let what runs inside stand still before that call, until ``meanwhile`` has been done."""
+    real, stands_still = BaseClient._make_api_call, False
+
+    def call(client: BaseClient, operation: str, arguments: Any) -> Any:
+        nonlocal stands_still
+        if not stands_still and not pause.came:
+            pause.calls += 1
+            if pause.came:
+                stands_still = True
+                pause.meanwhile()
+                stands_still = False
+        answer = real(client, operation, arguments)
+        if pause.came and not stands_still:
+            pause.done_after.append(operation)
+        return answer
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BaseClient, "_make_api_call", call)
+        yield

@@ -7,7 +7,7 @@ job; what is judged is tested end to end.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -94,16 +94,17 @@ class Standing:
         finally:
             self.sqs.set_queue_attributes(QueueUrl=queue_url, Attributes=before)
 
+    def function(self, handler: str) -> dict[str, Any]:
+        """The configuration of the function with this handler; the shared one where datasets have their own too."""
+        pages = self.functions.get_paginator("list_functions").paginate()
+        found = [one for page in pages for one in page["Functions"] if one["Handler"] == f"{handler}.handler"]
+        return dict(min(found, key=lambda one: len(one["Environment"]["Variables"].get("DATASET_NAME", ""))))
+
     @contextmanager
-    def environment(self, function: str, **changes: str) -> Iterator[None]:
-        """A function with other environment variables, by a part of its name."""
-        name = next(
-            one["FunctionName"]
-            for page in self.functions.get_paginator("list_functions").paginate()
-            for one in page["Functions"]
-            if function in one["FunctionName"]
-        )
-        right: Mapping[str, str] = self.functions.get_function_configuration(FunctionName=name)["Environment"]
+    def environment(self, handler: str, **changes: str) -> Iterator[None]:
+        """A function with other environment variables."""
+        function = self.function(handler)
+        name, right = function["FunctionName"], function["Environment"]
         changed = {"Variables": {**right["Variables"], **changes}}
         self.functions.update_function_configuration(FunctionName=name, Environment=changed)
         try:

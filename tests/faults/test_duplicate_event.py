@@ -13,7 +13,7 @@ def test_twenty_notifications_of_one_object_are_one_object(standing: Standing) -
     for _ in range(20):
         standing.tell(standing.notification(identity))
     standing.wait_until_empty(standing.ingest)
-    standing.wait_until_empty(standing.lake.contract.pipeline("air", "main", "raw-to-stage-queue/url"))
+    standing.wait_until_empty(standing.lake.contract.pipeline("air", "main", "queue/url"))
     assert standing.row(identity) == before
     [staged] = standing.staged(name)
     assert staged["id"] == before["staged_id"]

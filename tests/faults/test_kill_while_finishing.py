@@ -1,4 +1,4 @@
-"""finish_batch is killed at each of its calls and woken again: the rows are those of an ending that nobody disturbed."""
+"""finish_batch is killed at each of its calls and woken again: the rows are those of an undisturbed ending."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""KMS denial: what needs the key waits in its queue or becomes a dead letter, and goes on when the key is given back."""
+"""KMS denial: what needs the key waits, then is a dead letter, and goes on when the key is given back."""
 
 from __future__ import annotations
 
@@ -14,15 +14,10 @@ DENIAL = {
 
 
 def test_a_transform_without_the_key_stages_nothing_and_loses_nothing(standing: Standing) -> None:
-    queue = standing.lake.contract.pipeline("air", "main", "raw-to-stage-queue/url")
-    dead = standing.lake.contract.pipeline("air", "main", "raw-to-stage-dead-letter-queue/url")
+    queue = standing.lake.contract.pipeline("air", "main", "queue/url")
+    dead = standing.lake.contract.pipeline("air", "main", "dead-letter-queue/url")
     iam = standing.session.client("iam")
-    role = next(
-        one["RoleName"]
-        for page in iam.get_paginator("list_roles").paginate()
-        for one in page["Roles"]
-        if "TransformObjects" in one["RoleName"]
-    )
+    role = standing.function("pipeline.transform_objects")["Role"].rpartition("/")[2]
     iam.put_role_policy(RoleName=role, PolicyName="no-key", PolicyDocument=json.dumps(DENIAL))
     try:
         with standing.hasty(queue):

@@ -1,4 +1,4 @@
-"""Poison message: what cannot be read fails alone, comes back a few times, and ends as a dead letter; the rest goes on."""
+"""Poison message: what cannot be read fails alone, comes back a few times, then is a dead letter; the rest goes on."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ POISON = ["not json", '"text"', json.dumps({"Records": [{"eventName": "ObjectCre
 
 
 def test_poison_ends_in_the_dead_letters_and_good_messages_do_not(standing: Standing) -> None:
-    receipts = {
-        standing.put(f"beside poison {place}.csv"): standing.tell(body) for place, body in enumerate(POISON * 2)
-    }
+    good = []
     with standing.hasty(standing.ingest):
-        standing.wait_for_state("STAGED", *receipts)
+        for place, body in enumerate(POISON * 2):
+            good.append(standing.put(f"beside poison {place}.csv"))
+            standing.tell(body)
+        standing.wait_for_state("STAGED", *good)
         wait_for(lambda: standing.depth(standing.ingest_dead) == 6 or None, "the poison is no dead letter")
         standing.wait_until_empty(standing.ingest)
     told = standing.sqs.receive_message(

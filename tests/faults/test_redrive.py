@@ -11,7 +11,10 @@ from tests.faults.standing import Standing
 
 def test_dead_letters_that_are_sent_again_twice_are_each_staged_once(standing: Standing) -> None:
     names = [f"redriven/{place}.csv" for place in range(5)]
-    with standing.hasty(standing.ingest), standing.environment("RouteObject", OBJECTS_TABLE_NAME="another-table"):
+    with (
+        standing.hasty(standing.ingest),
+        standing.environment("foundations.route_object", OBJECTS_TABLE_NAME="none"),
+    ):
         identities = [standing.put(name) for name in names]
         wait_for(lambda: standing.depth(standing.ingest_dead) == 5 or None, "nothing became a dead letter")
     assert not any(map(standing.row, identities))
