@@ -1,4 +1,4 @@
-"""Tests run side by side, a file at a time; those that share the demo's lake stay together."""
+"""Tests run side by side, a file at a time; those that share a lake stay together."""
 
 from pathlib import Path
 
@@ -17,9 +17,9 @@ settings.load_profile("tarn")
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group each test with those of its file, or of the demo's lake; end-to-end tests wait most and begin first."""
+    """Group each test with those of its file, or of its lake; end-to-end tests wait most and begin first."""
     for item in items:
-        shares = "demo" in getattr(item, "fixturenames", ())
-        place = "demo" if shares else str(item.path.relative_to(ROOT))
+        lakes = {"demo", "standing"} & set(getattr(item, "fixturenames", ()))
+        place = lakes.pop() if lakes else str(item.path.relative_to(ROOT))
         item.add_marker(pytest.mark.xdist_group(place))
     items.sort(key=lambda item: (END_TO_END not in item.path.parents, item.path.name == LAST_END_TO_END))

@@ -154,7 +154,7 @@ def apply_created(objects: Table, created: Created, verdict: Verdict, moment: da
             condition=_is_new(created) | _is_judged_anew(created.sequencer, verdict.state),
         )
     except rows.ConditionFailedError as error:
-        return _apply_again(objects, created, verdict, readable(error.row))
+        return _apply_again(objects, created, verdict, readable(error.row), moment)
     _retire_former(objects, row, created.sequencer, REPLACED, moment)
     return Applied(verdict.state, row if healthy else None)
 
@@ -224,8 +224,14 @@ def retire(objects: Table, staged_id: str, reason: str, moment: datetime) -> str
     return STALE
 
 
-def _apply_again(objects: Table, created: Created, verdict: Verdict, row: Mapping[str, Any]) -> Applied:
-    """An event that the row has met, or that it does not need to meet."""
+def _apply_again(
+    objects: Table, created: Created, verdict: Verdict, row: Mapping[str, Any], moment: datetime
+) -> Applied:
+    """An event that the row has met, or that it does not need to meet.
+
+    Whoever wrote the row may have died before the version before it was retired, and nobody else retires it where
+    the new version is never staged.
+    """
     if row["sequencer"] != created.sequencer:
         if max(row["sequencer"], row.get("seen", "")) >= created.sequencer:
             return Applied("DROPPED")
@@ -236,6 +242,7 @@ def _apply_again(objects: Table, created: Created, verdict: Verdict, row: Mappin
             {"seen": created.sequencer},
             condition=_is_later(created.sequencer) & Attr("version_id").eq(created.version_id),
         )
+    _retire_former(objects, row, row["sequencer"], REPLACED, moment)
     if verdict.state != LANDED:
         return Applied("KNOWN")
     if row["state"] == LANDED:

@@ -133,11 +133,12 @@ def publish(clients: Clients, run: Run, run_id: str, now: datetime) -> Receipt:
 
     wanted_of, ever_of = _by_prefix(wanted), _by_prefix(ever)
     for prefix in sorted(ever_of):
-        _make_equal(clients, table, prefix, {key: wanted[key] for key in wanted_of.get(prefix, [])})
+        _make_equal(clients, run, table, prefix, {key: wanted[key] for key in wanted_of.get(prefix, [])})
     check_turn(clients.batches, run)
     if table.columns and not crawler_name:
         views.ensure(clients.glue, table.database, table.name, f"{run.team}/{run.dataset}", BATCH_COLUMN)
         for prefix in sorted(wanted_of):
+            check_turn(clients.batches, run)
             _register(clients.glue, table, prefix, columns)
 
     receipt = Receipt(
@@ -258,18 +259,34 @@ def _write_ahead(s3: S3Client, run: Run, wanted: Iterable[str]) -> set[str]:
     return ever
 
 
-def _make_equal(clients: Clients, table: PublishedTable, prefix: str, wanted: Mapping[str, PendingFile]) -> None:
-    """Copy into a published prefix what is missing or differs, delete what is extra."""
+def _make_equal(
+    clients: Clients, run: Run, table: PublishedTable, prefix: str, wanted: Mapping[str, PendingFile]
+) -> None:
+    """Copy into a published prefix what is missing or differs, delete what is extra.
+
+    A function outlives its execution when that is stopped: whose turn it is is read before each change, so that one
+    that wakes up late does not touch what the next attempt has published.
+
+    Raises:
+        NotInStateError: it is another attempt's turn.
+    """
     there = {one.key: one for one in outcomes.list_files(clients.s3, table.bucket, prefix)}
     copied = [key for key, one in wanted.items() if not _is_copy(clients.s3, table.bucket, there.get(key), one)]
     extra = sorted(set(there) - set(wanted))
     if not copied and not extra and wanted:
         return
+    check_turn(clients.batches, run)
     _deregister(clients.glue, table, prefix)
+
+    def copy(key: str) -> None:
+        check_turn(clients.batches, run)
+        _copy(clients.s3, table.bucket, wanted[key], key)
+
     with ThreadPoolExecutor(COPIES_AT_ONCE) as pool:
-        list(pool.map(lambda key: _copy(clients.s3, table.bucket, wanted[key], key), copied))
+        list(pool.map(copy, copied))
     for start in range(0, len(extra), MOST_DELETED_IN_A_CALL):
         some = extra[start : start + MOST_DELETED_IN_A_CALL]
+        check_turn(clients.batches, run)
         answer = clients.s3.delete_objects(
             Bucket=table.bucket, Delete={"Objects": [{"Key": key} for key in some], "Quiet": True}
         )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -36,11 +37,15 @@ from hypothesis.stateful import (
 from lake import catalog, events, names, queues, routing, rows, staging
 from lake.datasets import Registry
 from lake.hop_items import Item, Outcome, Result
+from tests.faults.killing import Death, dying
 from tests.integration.tables import Lake, open_lake, receive_all
 
 ALIVE = ("STAGED", "BATCHED")
 NUMBERS = itertools.count()
-CRASHES = ["none", "none", "before the row", "before retiring", "before sending", "after sending"]
+ERRORS = st.sampled_from(["none", "none", "none", "before retiring", "before sending", "after sending"])
+DEATHS = st.builds(Death, st.integers(1, 6), st.booleans())
+"""Of the router, which makes up to five calls, and of the recorder."""
+LIVES = st.builds(Death, st.just(99), st.just(False))
 
 
 class OneObject(RuleBasedStateMachine):
@@ -117,21 +122,21 @@ class OneObject(RuleBasedStateMachine):
         self._tell("ObjectRemoved:Delete", versionId=version)
 
     @precondition(lambda self: self.pending)
-    @rule(data=st.data(), crash=st.sampled_from(CRASHES))
-    def hear(self, data: st.DataObject, crash: str) -> None:
+    @rule(data=st.data(), error=ERRORS, death=LIVES | DEATHS)
+    def hear(self, data: st.DataObject, error: str, death: Death) -> None:
         """One of the events that nobody has handled, in any order; after a crash it comes again."""
         event = self.pending.pop(data.draw(st.integers(0, len(self.pending) - 1)))
-        if self._route(event, crash):
+        if self._route(event, error, death):
             self.pending.append(event)
         else:
             self.handled.append(event)
 
     @precondition(lambda self: self.handled)
-    @rule(data=st.data(), crash=st.sampled_from(CRASHES))
-    def hear_again(self, data: st.DataObject, crash: str) -> None:
+    @rule(data=st.data(), error=ERRORS, death=LIVES | DEATHS)
+    def hear_again(self, data: st.DataObject, error: str, death: Death) -> None:
         """An event that was handled comes once more."""
         event = self.handled[data.draw(st.integers(0, len(self.handled) - 1))]
-        if self._route(event, crash):
+        if self._route(event, error, death):
             self.pending.append(event)
 
     @rule()
@@ -140,13 +145,12 @@ class OneObject(RuleBasedStateMachine):
         routing.resend_unrouted(self.clients, self.lake.datasets, self.lake.ingest_queue_url, 10, self._later())
         self.pending += receive_all(self.lake.sqs, self.lake.ingest_queue_url)
 
-    @rule(crash=st.booleans())
-    def stage(self, crash: bool) -> None:
-        """The first hop stages what was sent; a crash before its last write, and the message comes back."""
-        with ExitStack() as stack:
-            if crash:
-                stack.enter_context(mock.patch.object(staging, "_mark_raw", side_effect=_broken()))
-            again = self._stage(receive_all(self.lake.sqs, self.lake.pipeline_queue_url))
+    @rule(death=LIVES | DEATHS)
+    def stage(self, death: Death) -> None:
+        """The first hop stages what was sent; where it dies, all of its messages come back."""
+        again = messages = receive_all(self.lake.sqs, self.lake.pipeline_queue_url)
+        with dying(death):
+            again = self._stage(messages)
         for message in again:
             self.lake.sqs.send_message(QueueUrl=self.lake.pipeline_queue_url, MessageBody=json.dumps(message))
 
@@ -177,7 +181,7 @@ class OneObject(RuleBasedStateMachine):
         self.register()
         for _ in range(3):
             for event in self.pending[:: -1 if self.newest_first else 1]:
-                assert not self._route(event, "none")
+                assert not self._route(event)
             self.pending = []
             assert self._stage(receive_all(self.lake.sqs, self.lake.pipeline_queue_url)) == []
             self.tick()
@@ -219,26 +223,27 @@ class OneObject(RuleBasedStateMachine):
         }
         self.pending.append({"Records": [record]})
 
-    def _route(self, event: dict[str, Any], crash: str) -> bool:
-        """Whether the event must come again."""
+    def _route(self, event: dict[str, Any], error: str = "none", death: Death | None = None) -> bool:
+        """Whether the event must come again: a call of the router failed, or it died at one."""
         events.parse(json.dumps(event))
         real = queues.send
         with ExitStack() as stack:
-            if crash == "before the row":
-                return True
-            if crash == "before retiring":
+            if error == "before retiring":
                 stack.enter_context(mock.patch.object(catalog, "retire", side_effect=_broken()))
-            if crash == "before sending":
+            if error == "before sending":
                 stack.enter_context(mock.patch.object(queues, "send", side_effect=_broken()))
-            if crash == "after sending":
+            if error == "after sending":
 
                 def sent_and_lost(*arguments: Any) -> dict[str, str]:
                     real(*arguments)
                     raise _broken()
 
                 stack.enter_context(mock.patch.object(queues, "send", sent_and_lost))
-            bodies = {"m": json.dumps(event)}
-            return bool(routing.route(self.clients, self.lake.raw_bucket, bodies, self._later()).failed)
+            failed: dict[str, str] = {"m": "died"}
+            with dying(death or Death(99, after=False)):
+                bodies = {"m": json.dumps(event)}
+                failed = routing.route(self.clients, self.lake.raw_bucket, bodies, self._later()).failed
+            return bool(failed)
 
     def _stage(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Record messages as the machine does, each alone; gives those that must come back."""
@@ -282,6 +287,9 @@ def test_the_row_ends_as_s3_is(shared_lake: Lake) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=15, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=15 * int(os.environ.get("TARN_EXPLORE", "1")),
+            stateful_step_count=30,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
         ),
     )

@@ -1,0 +1,113 @@
+"""A whole lake on the embedded AWS, with one dataset (air/airlines): what the tests of faults do with it.
+
+Its rule fires once a day: a batch is made when a test wakes start_batch. Quality is off, so that a batch is one Spark
+job; what is judged is tested end to end.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import boto3
+from boto3.dynamodb.conditions import Attr
+
+from lake import events
+from tarn.lake import Lake
+from tests.e2e.lake_world import wait_for
+
+GOOD = b"carrier,name\nAA,American Airlines Inc.\n"
+OVERRIDES = {
+    "AirFlightsAssetPrefix": "",
+    "AirAirportsAssetPrefix": "",
+    "AirPlanesAssetPrefix": "",
+    "SkyWeatherAssetPrefix": "",
+    "TickExpression": "rate(1 day)",
+}
+
+
+class Standing:
+    """Put, notify, wait and look."""
+
+    def __init__(self, session: boto3.Session) -> None:
+        self.session = session
+        self.lake = Lake("local", session)
+        self.s3, self.sqs, self.functions = (session.client(name) for name in ("s3", "sqs", "lambda"))
+        self.raw_bucket = self.lake.contract.foundations("raw-bucket/name")
+        self.ingest = self.lake.contract.foundations("ingest-queue/url")
+        self.ingest_dead = self.lake.contract.foundations("ingest-dead-letter-queue/url")
+        self.objects = session.resource("dynamodb").Table(self.lake.contract.foundations("objects-table/name"))
+
+    def identity(self, name: str) -> str:
+        """The raw object of a file of air/airlines."""
+        return f"s3://{self.raw_bucket}/air/airlines/{name}"
+
+    def put(self, name: str, body: bytes = GOOD) -> str:
+        """Land a file of air/airlines; gives its identity."""
+        self.s3.put_object(Bucket=self.raw_bucket, Key=f"air/airlines/{name}", Body=body)
+        return self.identity(name)
+
+    def row(self, identity: str) -> dict[str, Any]:
+        """An object's row; empty where there is none."""
+        return self.lake.object_row(identity) or {}
+
+    def wait_for_state(self, state: str, *identities: str) -> None:
+        """Wait until every object's row is in ``state``."""
+        for one in identities:
+            wait_for(lambda one=one: self.row(one).get("state") == state or None, f"{one} is {self.row(one)}")
+
+    def notification(self, identity: str, **changes: Any) -> dict[str, Any]:
+        """S3's notification of the version that the row tells of, with parts of its object changed."""
+        told = events.notification(self.row(identity))
+        told["Records"][0]["s3"]["object"] |= changes
+        return told
+
+    def tell(self, body: Any, queue_url: str | None = None) -> None:
+        """Send a message to the ingest queue, as S3 does, or to another."""
+        text = body if isinstance(body, str) else json.dumps(body)
+        self.sqs.send_message(QueueUrl=queue_url or self.ingest, MessageBody=text)
+
+    def depth(self, queue_url: str) -> int:
+        """Messages of a queue, visible and in flight."""
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        told = self.sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=names)["Attributes"]
+        return sum(map(int, told.values()))
+
+    def wait_until_empty(self, queue_url: str) -> None:
+        """Wait until a queue has nothing, in flight or visible."""
+        wait_for(lambda: self.depth(queue_url) == 0 or None, f"{queue_url} holds {self.depth(queue_url)}")
+
+    def staged(self, name: str) -> list[dict[str, Any]]:
+        """Rows of what was staged from the versions of a file."""
+        found = self.objects.scan(FilterExpression=Attr("source_id").eq(self.identity(name)), ConsistentRead=True)
+        return [dict(row) for row in found["Items"]]
+
+    @contextmanager
+    def hasty(self, queue_url: str) -> Iterator[None]:
+        """A queue whose failed messages come back after a second instead of minutes."""
+        before = self.sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["VisibilityTimeout"])["Attributes"]
+        self.sqs.set_queue_attributes(QueueUrl=queue_url, Attributes={"VisibilityTimeout": "1"})
+        try:
+            yield
+        finally:
+            self.sqs.set_queue_attributes(QueueUrl=queue_url, Attributes=before)
+
+    def function(self, handler: str) -> dict[str, Any]:
+        """The configuration of the function with this handler; the shared one where datasets have their own too."""
+        pages = self.functions.get_paginator("list_functions").paginate()
+        found = [one for page in pages for one in page["Functions"] if one["Handler"] == f"{handler}.handler"]
+        return dict(min(found, key=lambda one: len(one["Environment"]["Variables"].get("DATASET_NAME", ""))))
+
+    @contextmanager
+    def environment(self, handler: str, **changes: str) -> Iterator[None]:
+        """A function with other environment variables."""
+        function = self.function(handler)
+        name, right = function["FunctionName"], function["Environment"]
+        changed = {"Variables": {**right["Variables"], **changes}}
+        self.functions.update_function_configuration(FunctionName=name, Environment=changed)
+        try:
+            yield
+        finally:
+            self.functions.update_function_configuration(FunctionName=name, Environment=right)
