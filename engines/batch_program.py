@@ -4,17 +4,19 @@ Beside it in an image stands the program itself, whose one own part is a ``Trans
 Staged objects are fetched into a folder; what is published is Parquet below the pending prefix, in folders
 ``<column>=<value>`` named as Spark names them; the outcome file is the last act and the proof of work.
 
-The rules are those of ``glue/transform_batch.py``: staged files are merged by column name, one name with two types is an
-error, and so are rows in without rows out.
+The rules are those of ``glue/transform_batch.py``: staged files are merged by column name, one name with two types is
+an error, and so are rows in without rows out.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -34,6 +36,8 @@ RESERVED_COLUMN = "batch"
 """The last partition key of every published table."""
 NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 FETCHED_AT_ONCE = 16
+EXIT_STATUS_LATE = 124
+"""As timeout(1) has it."""
 DELETED_AT_ONCE = 1000
 """Of one call: https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
 WORDS = ("JOB_RUN_ID", "team", "dataset", "batch_id", "attempt", "manifest", "output", "outcome")
@@ -155,11 +159,23 @@ def run(transform: Transform, words: Mapping[str, str]) -> None:
 
 
 def main(transform: Transform, words: Mapping[str, str]) -> None:
-    """The end of a program: what is wrong with the batch is one line, and the exit status 1."""
+    """The end of a program: what is wrong with the batch is one line, and the exit status 1.
+
+    ``JOB_TIMEOUT_MINUTES`` of the environment is its time, where the service has no limit of its own.
+    """
+    if minutes := os.environ.get("JOB_TIMEOUT_MINUTES"):
+        limit = threading.Timer(float(minutes) * 60, _end_late, [minutes])
+        limit.daemon = True
+        limit.start()
     try:
         run(transform, words)
     except TransformError as error:
         sys.exit(f"{type(error).__name__}: {error}")
+
+
+def _end_late(minutes: str) -> None:
+    print(f"the program ran longer than JOB_TIMEOUT_MINUTES, which is {minutes}", file=sys.stderr, flush=True)
+    os._exit(EXIT_STATUS_LATE)
 
 
 def arguments(given: Sequence[str]) -> dict[str, str]:
@@ -222,7 +238,7 @@ def fetch(s3: S3Client, objects: Sequence[Mapping[str, Any]], folder: Path) -> l
     return files
 
 
-def transform_files(
+def transform_files(  # noqa: PLR0917 - a step of the way, in its order
     transform: Transform,
     files: Sequence[Path],
     objects: Sequence[Mapping[str, Any]],

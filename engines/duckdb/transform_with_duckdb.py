@@ -1,8 +1,8 @@
 """The heavy transform of a batch on DuckDB: the program of the engine ``fargate``.
 
 Started with ``--JOB_RUN_ID --team --dataset --batch_id --attempt --manifest --output --outcome``. The dataset's
-``heavy.sql`` is one query over the view ``staged``, in DuckDB's SQL; without one, rows go through as they are. The query
-sees the staged files and nothing else of the machine: no other file, no network, no environment.
+``heavy.sql`` is one query over the view ``staged``, in DuckDB's SQL; without one, rows go through as they are. The
+query sees the staged files and nothing else of the machine: no other file, no network, no environment.
 """
 
 from __future__ import annotations
@@ -11,15 +11,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import duckdb
-
 import batch_program
+import duckdb
 from batch_program import HeavyTransformError, Source, Staged, faulty_line, reason
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
-
-EVERYTHING = "SELECT * FROM staged"
 
 
 def transform(duck: DuckDBPyConnection, staged: Staged, source: Source | None, _folder: Path) -> None:
@@ -29,13 +26,12 @@ def transform(duck: DuckDBPyConnection, staged: Staged, source: Source | None, _
         HeavyTransformError: the text is not one query, or the query fails.
     """
     duck.execute(f"CREATE VIEW staged AS SELECT * FROM {batch_program.scan(staged.files)}")  # noqa: S608
-    query = EVERYTHING
+    if source is None:
+        duck.execute("CREATE TABLE result AS SELECT * FROM staged")
+        return
     try:
-        if source is not None:
-            query = one_query(duck, source)
-        duck.execute(f"CREATE TABLE result AS {query}")
+        duck.execute(f"CREATE TABLE result AS {one_query(duck, source)}")
     except duckdb.Error as error:
-        assert source is not None, reason(error)  # noqa: S101 - rows that were counted can be read
         line = faulty_line(error)
         place = source.uri if line is None else f"{source.uri}, line {line}"
         raise HeavyTransformError(f"{place}: {reason(error)}") from error

@@ -15,12 +15,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import batch_program
 import duckdb
 import papermill
-from papermill.exceptions import PapermillException, PapermillExecutionError
-
-import batch_program
 from batch_program import HeavyTransformError, Source, Staged, reason
+from papermill.exceptions import PapermillException, PapermillExecutionError
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
