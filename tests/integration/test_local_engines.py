@@ -148,9 +148,7 @@ class Lake:
         iam.add_role_to_instance_profile(
             InstanceProfileName=f"machines-{self.suffix}", RoleName=self.machine.rpartition("/")[2]
         )
-        self.cluster = self.client("emr").run_job_flow(
-            Name="given", JobFlowRole=f"machines-{self.suffix}", Instances={"KeepJobFlowAliveWhenNoSteps": True}
-        )["JobFlowId"]
+        self.cluster = self.given_cluster(at_once=20)
         stacks = self.client("cloudformation")
         name = f"application-{self.suffix}"
         stacks.create_stack(StackName=name, TemplateBody=RELEASED)
@@ -158,6 +156,17 @@ class Lake:
         outputs = stacks.describe_stacks(StackName=name)["Stacks"][0]["Outputs"]
         self.application = {one["OutputKey"]: one["OutputValue"] for one in outputs}
         self.client("ecs").create_cluster(clusterName=self.suffix)
+
+    def given_cluster(self, at_once: int) -> str:
+        """A cluster that stands before anybody deploys: its machines' role, and how many steps it runs at once."""
+        return str(
+            self.client("emr").run_job_flow(
+                Name="given",
+                JobFlowRole=f"machines-{self.suffix}",
+                StepConcurrencyLevel=at_once,
+                Instances={"KeepJobFlowAliveWhenNoSteps": True},
+            )["JobFlowId"]
+        )
 
     def permit(self, engine: str, without: str = "") -> None:
         """The machine's role may do what `.sync` needs, but for one action."""
@@ -453,6 +462,27 @@ def test_a_step_gets_its_role_from_the_machines_of_its_cluster(lake: Lake) -> No
     finally:
         lake.roles.allow(lake.machine, allowing("sts:AssumeRole"))
     assert "sts:AssumeRole" in json.loads(ended["Cause"])["Step"]["Status"]["FailureDetails"]["Message"]
+
+
+def test_a_step_waits_until_it_is_its_turn_and_can_be_cancelled_before(lake: Lake) -> None:
+    emr, cluster = lake.client("emr"), lake.given_cluster(at_once=1)
+    slow, waits = (
+        lake.arguments("emr-step", lake.batch("emr-step", SLOW["emr-step"]))["Step"] for _ in ("first", "second")
+    )
+    role = lake.job_roles["emr-step"]
+    first, second = emr.add_job_flow_steps(JobFlowId=cluster, Steps=[slow, waits], ExecutionRoleArn=role)["StepIds"]
+
+    def state(step: str) -> str:
+        return str(emr.describe_step(ClusterId=cluster, StepId=step)["Step"]["Status"]["State"])
+
+    assert until(lambda: "RUNNING" in (state(first), state(second)), 30)
+    running, pending = (first, second) if state(first) == "RUNNING" else (second, first)
+    assert state(pending) == "PENDING"
+    emr.cancel_steps(ClusterId=cluster, StepIds=[pending])
+    assert until(lambda: state(pending) == "CANCELLED", 30)
+    assert state(running) == "RUNNING"
+    emr.cancel_steps(ClusterId=cluster, StepIds=[running])
+    assert until(lambda: state(running) == "CANCELLED", 30)
 
 
 def test_an_image_that_is_none_of_ours_cannot_be_pulled(lake: Lake) -> None:
