@@ -36,6 +36,9 @@ RESERVED_COLUMN = "batch"
 """The last partition key of every published table."""
 NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 FETCHED_AT_ONCE = 16
+EXIT_MESSAGE = Path("/opt/ml/output/message")
+"""Where SageMaker reads why a container ended: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeProcessingJob.html"""
+MOST_EXIT_MESSAGE = 1000
 EXIT_STATUS_LATE = 124
 """As timeout(1) has it."""
 DELETED_AT_ONCE = 1000
@@ -170,7 +173,10 @@ def main(transform: Transform, words: Mapping[str, str]) -> None:
     try:
         run(transform, words)
     except TransformError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+        said = f"{type(error).__name__}: {error}"
+        if EXIT_MESSAGE.parent.is_dir():
+            EXIT_MESSAGE.write_text(said[:MOST_EXIT_MESSAGE])
+        sys.exit(said)
 
 
 def _end_late(minutes: str) -> None:

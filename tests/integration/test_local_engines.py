@@ -140,8 +140,6 @@ class Lake:
         self.job_roles = {engine: self.roles.create(work, logs, service=PRINCIPALS[engine]) for engine in ENGINES}
         self.log_role = self.roles.create(logs, service=PRINCIPALS["fargate"])
         self.machine_roles = {engine: self.roles.create(service="states.amazonaws.com") for engine in ENGINES}
-        for engine in ENGINES:
-            self.permit(engine)
         iam = self.client("iam")
         self.machine = self.roles.create(allowing("sts:AssumeRole"), service="ec2.amazonaws.com")
         iam.create_instance_profile(InstanceProfileName=f"machines-{self.suffix}")
@@ -156,6 +154,8 @@ class Lake:
         outputs = stacks.describe_stacks(StackName=name)["Stacks"][0]["Outputs"]
         self.application = {one["OutputKey"]: one["OutputValue"] for one in outputs}
         self.client("ecs").create_cluster(clusterName=self.suffix)
+        for engine in ENGINES:
+            self.permit(engine)
 
     def given_cluster(self, at_once: int) -> str:
         """A cluster that stands before anybody deploys: its machines' role, and how many steps it runs at once."""
@@ -170,7 +170,15 @@ class Lake:
 
     def permit(self, engine: str, without: str = "") -> None:
         """The machine's role may do what `.sync` needs, but for one action."""
-        statements = [allowing(*(one for one in ACTIONS[engine] if one != without))]
+        resource: str | list[str] = "*"
+        if engine == "emr-serverless":
+            resource = [self.application["Arn"], f"{self.application['Arn']}/jobruns/*"]
+        if engine == "fargate":
+            kinds = (f"task-definition/transform-{self.suffix}:*", f"task/{self.suffix}/*")
+            resource = [f"arn:aws:ecs:eu-west-1:000000000000:{kind}" for kind in kinds]
+        if engine == "sagemaker":
+            resource = "arn:aws:sagemaker:eu-west-1:000000000000:processing-job/tarn-*"
+        statements = [allowing(*(one for one in ACTIONS[engine] if one != without), resource=resource)]
         if engine in PASSING and without != "iam:PassRole":
             statements.append(allowing("iam:PassRole"))
         rule = f"arn:aws:events:eu-west-1:000000000000:rule/{RULES[engine]}"

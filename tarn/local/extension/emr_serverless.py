@@ -209,7 +209,11 @@ def _logs(run: dict[str, Any], logging: dict[str, Any]) -> Iterator[Log]:
 
 
 def _resource(_action: str, path: str, _request: dict[str, Any], region: str, account: str) -> str:
-    return f"arn:aws:emr-serverless:{region}:{account}:{path.rstrip('/')}"
+    """The application, or one of its runs; all of its runs are the application's.
+
+    Source: Service authorization reference, "Actions, resources, and condition keys for Amazon EMR Serverless".
+    """
+    return f"arn:aws:emr-serverless:{region}:{account}:{path.rstrip('/').removesuffix('/jobruns')}"
 
 
 class ServerlessJobRun:
