@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from boto3.dynamodb.conditions import Attr, Key
 
 from lake import names, rows
 from lake.clock import stamp
+from lake.engines import GLUE
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.service_resource import Table
@@ -52,12 +53,17 @@ class NotInStateError(Exception):
 
 @dataclass(frozen=True)
 class Batch:
-    """One attempt of a batch."""
+    """One attempt of a batch, and what runs its transform.
+
+    ``missing`` are the datasets that had not published when the wait for them was over: the first attempt then fails.
+    """
 
     team: str
     dataset: str
     batch_id: str
     attempt: int = 1
+    engine: str = GLUE
+    missing: tuple[str, ...] = ()
 
     @property
     def key(self) -> dict[str, str]:
@@ -89,8 +95,15 @@ def new_id(now: datetime) -> str:
 
 
 def of_row(row: Mapping[str, Any]) -> Batch:
-    """The batch, at the attempt, that a row is about."""
-    return Batch(str(row["team"]), str(row["dataset"]), str(row["batch_id"]), int(row["attempt"]))
+    """The batch, at the attempt, that a row is about; one that an earlier version has committed names no engine."""
+    return Batch(
+        str(row["team"]),
+        str(row["dataset"]),
+        str(row["batch_id"]),
+        int(row["attempt"]),
+        engine=str(row.get("engine", GLUE)),
+        missing=tuple(row.get("missing") or ()),
+    )
 
 
 def open_batch(table: Table, batch: Batch, now: datetime) -> None:
@@ -129,6 +142,8 @@ def commit(table: Table, batch: Batch, now: datetime, *, objects: int, size: int
         "objects": objects,
         "size": size,
         "has_rules": has_rules,
+        "engine": batch.engine,
+        "missing": list(batch.missing) or None,
         "committed_at": stamp(now),
     }
     try:
@@ -202,7 +217,7 @@ def new_attempt(table: Table, batch: Batch, now: datetime) -> Batch:
     Raises:
         NotInStateError: the batch has not finished, or another attempt was made already.
     """
-    again = Batch(batch.team, batch.dataset, batch.batch_id, batch.attempt + 1)
+    again = replace(batch, attempt=batch.attempt + 1, missing=())
     values = {
         "state": State.READY,
         "attempt": again.attempt,
@@ -210,7 +225,7 @@ def new_attempt(table: Table, batch: Batch, now: datetime) -> Batch:
         "unfinished": again.key["owner"],
     }
     condition = Attr("attempt").eq(batch.attempt) & Attr("state").is_in(sorted(FINISHED))
-    stale = ("execution_arn", "started_at", "finished_at", "reason", "quality", *STATISTICS)
+    stale = ("execution_arn", "started_at", "finished_at", "reason", "quality", "missing", *STATISTICS)
     try:
         rows.update(table, again.key, values, remove=stale, condition=condition)
     except rows.ConditionFailedError as error:
