@@ -114,6 +114,10 @@ rules: jars ## Parse every dataset's rules with the real DQDL parser
 check: setup lint types rules ## What a commit must pass, in under two minutes: lint, types, rules, unit and template tests
 	@$(BIN)/python -m pytest --quiet $(PARALLEL) tests/unit tests/templates
 
+.PHONY: engines
+engines: setup ## The same batch of real flights through every engine of the heavy hop, on one lake of this machine
+	@$(BIN)/python -m tarn.local.engines
+
 .PHONY: e2e
 e2e: setup ## Only the end-to-end tests: the whole lake, deployed by sam
 	@$(BIN)/python -m pytest tests/e2e

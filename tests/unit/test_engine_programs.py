@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -11,12 +10,14 @@ import sys
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import batch_program as program
 import boto3
 import duckdb
 import pytest
+import transform_with_duckdb as with_duckdb
+import transform_with_notebook as with_notebook
 from moto import mock_aws
 
 ROOT = Path(__file__).parents[2]
@@ -31,22 +32,6 @@ WORDS = {
     "output": "s3://analytics/air/_pending/b1/2/",
     "outcome": "s3://stage/air/_batches/b1/2/transform.json",
 }
-
-
-def module(path: str) -> ModuleType:
-    file = ENGINES / path
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    assert spec is not None
-    assert spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    sys.modules[file.stem] = loaded
-    spec.loader.exec_module(loaded)
-    return loaded
-
-
-program = module("batch_program.py")
-with_duckdb = module("duckdb/transform_with_duckdb.py")
-with_notebook = module("notebook/transform_with_notebook.py")
 
 
 class Batch:
