@@ -70,6 +70,8 @@ endif
 locks: ## Compile requirements/*.in to hash-pinned requirements/*.txt (needs uv)
 	@for name in main sam checkov taskcat awscli workflows; do \
 	  uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url requirements/$$name.in --output-file requirements/$$name.txt; done
+	@for name in duckdb notebook; do uv pip compile --quiet --python-version 3.11 --constraint requirements/main.txt \
+	  --generate-hashes --no-emit-index-url engines/$$name/requirements.in --output-file engines/$$name/requirements.txt; done
 	@uv pip compile --quiet --python-version 3.13 --python-platform aarch64-manylinux_2_28 --constraint requirements/main.txt \
 	  --generate-hashes --no-emit-index-url requirements/runtime.in --output-file requirements/runtime.txt
 

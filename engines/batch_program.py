@@ -176,7 +176,7 @@ def main(transform: Transform, words: Mapping[str, str]) -> None:
         said = f"{type(error).__name__}: {error}"
         if EXIT_MESSAGE.parent.is_dir():
             EXIT_MESSAGE.write_text(said[:MOST_EXIT_MESSAGE])
-        sys.exit(said)
+        sys.exit(f"batch {words['batch_id']}: {said}")
 
 
 def _end_late(minutes: str) -> None:
