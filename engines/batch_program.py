@@ -48,6 +48,7 @@ WORDS = ("JOB_RUN_ID", "team", "dataset", "batch_id", "attempt", "manifest", "ou
 SETTINGS = {
     "TimeZone": "'UTC'",
     "python_enable_replacements": "false",
+    "enable_progress_bar": "false",  # it would stand in the log
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
 }
