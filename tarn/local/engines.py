@@ -304,35 +304,25 @@ def _wait(look: Callable[[], Any], what: str, say: Callable[[str], None]) -> Any
 
 
 def show(console: Console, results: list[Result]) -> bool:
-    """The matrix, and the closing line; gives whether every engine passed."""
-    columns = (
-        "engine",
-        "program",
-        "transform s",
-        "batch s",
-        "rows",
-        "rules",
-        "batch",
-        "rows unlike Glue's",
-        "Athena",
-        "",
-    )
-    table = screen.table("", *columns, numbers=("transform s", "batch s", "rows", "rows unlike Glue's"))
+    """The matrix, and the closing line; gives whether every engine passed.
+
+    ``transform`` is the machine's task, ``differ`` rows that only one of the engine and Glue published, ``rules`` those
+    that are met, and Athena is asked for what the source files hold.
+    """
+    numbers = ("transform", "batch", "rows", "rules", "differ")
+    table = screen.table("", "engine", *numbers, "state", "Athena", numbers=numbers)
     for one in results:
         judged = one.batch.get("quality", {})
         rules = int(judged.get("rules_total", 0))
-        met = f"{rules - int(judged.get('rules_failed', 0))} of {rules} met"
         table.add_row(
-            one.engine,
-            PROGRAMS[one.engine],
-            f"{one.transform_seconds:.1f}",
-            f"{one.batch_seconds:.1f}",
-            str(one.batch.get("rows_out", "")),
-            met if one.quality else "not judged",
-            screen.coloured(str(one.batch["state"])),
+            Text(one.engine, "green" if one.passed else "bold red"),
+            f"{one.transform_seconds:.1f} s",
+            f"{one.batch_seconds:.1f} s",
+            str(one.batch.get("rows_out", "-")),
+            f"{rules - int(judged.get('rules_failed', 0))}/{rules}" if one.quality else "-",
             "-" if one.differing is None else str(one.differing),
-            "right" if one.answer == one.expected else str(one.answer),
-            Text("ok", "green") if one.passed else Text("FAILED", "bold red"),
+            screen.coloured(str(one.batch["state"])),
+            "right" if one.answer == one.expected else "WRONG",
         )
     console.print(table)
     passed = sum(one.passed for one in results)
