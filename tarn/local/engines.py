@@ -306,18 +306,18 @@ def _wait(look: Callable[[], Any], what: str, say: Callable[[str], None]) -> Any
 def show(console: Console, results: list[Result]) -> bool:
     """The matrix, and the closing line; gives whether every engine passed.
 
-    ``transform`` is the machine's task, ``differ`` rows that only one of the engine and Glue published, ``rules`` those
+    ``task`` is the machine's task, ``differ`` rows that only one of the engine and Glue published, ``rules`` those
     that are met, and Athena is asked for what the source files hold.
     """
-    numbers = ("transform", "batch", "rows", "rules", "differ")
+    numbers = ("task s", "batch s", "rows", "rules", "differ")
     table = screen.table("", "engine", *numbers, "state", "Athena", numbers=numbers)
     for one in results:
         judged = one.batch.get("quality", {})
         rules = int(judged.get("rules_total", 0))
         table.add_row(
             Text(one.engine, "green" if one.passed else "bold red"),
-            f"{one.transform_seconds:.1f} s",
-            f"{one.batch_seconds:.1f} s",
+            f"{one.transform_seconds:.1f}",
+            f"{one.batch_seconds:.1f}",
             str(one.batch.get("rows_out", "-")),
             f"{rules - int(judged.get('rules_failed', 0))}/{rules}" if one.quality else "-",
             "-" if one.differing is None else str(one.differing),
