@@ -71,6 +71,8 @@ endif
 locks: ## Compile requirements/*.in to hash-pinned requirements/*.txt (needs uv)
 	@for name in main sam checkov taskcat awscli workflows; do \
 	  uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url requirements/$$name.in --output-file requirements/$$name.txt; done
+	@for name in duckdb notebook; do uv pip compile --quiet --python-version 3.11 --constraint requirements/main.txt \
+	  --generate-hashes --no-emit-index-url engines/$$name/requirements.in --output-file engines/$$name/requirements.txt; done
 	@uv pip compile --quiet --python-version 3.13 --python-platform aarch64-manylinux_2_28 --constraint requirements/main.txt \
 	  --generate-hashes --no-emit-index-url requirements/runtime.in --output-file requirements/runtime.txt
 
@@ -130,6 +132,10 @@ static: setup
 .PHONY: check
 check: static ## What a commit must pass, in under two minutes: lint, types, rules, unit and template tests
 	@$(BIN)/python -m pytest --quiet $(PARALLEL) tests/unit tests/templates
+
+.PHONY: engines
+engines: setup ## The same batch of real flights through every engine of the heavy hop, on one lake of this machine
+	@$(BIN)/python -m tarn.local.engines
 
 .PHONY: e2e
 e2e: setup ## Only the end-to-end tests: the whole lake, deployed by sam

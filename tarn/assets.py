@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PACKAGES = "packages"
 """Where a deployment's packages are in the asset bucket."""
-DATASET_ASSETS = ("*.sql", "*.dqdl", "*.py")
+DATASET_ASSETS = ("*.sql", "*.dqdl", "*.py", "*.ipynb")
 """What of a dataset's folder runs in the lake; samples, tests and notes stay at home."""
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from lake import light_transform, python_transform
+from lake import engines, light_transform, python_transform
 from lake.file_schema import schema_of
 from lake.light_transform import DEFAULT_SQL, DEFAULT_SQL_NAME, Limits, OutOfTimeError, Transformed
 from lake.raw_file import RefusedFileError, literal
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from judge_batch import Verdict
     from pyspark.sql import SparkSession
 
+PENDING = "pending"
 LIMITS = Limits(memory_mib=1024, spill_mib=4096, threads=2, seconds=240, text_mib=4096)
 """As a function of the first hop has them, but for the disk."""
 
@@ -149,26 +150,65 @@ def _transformed(dataset: Dataset, raw: Path, staged: Path) -> Transformed:
 def heavy(
     spark: SparkSession, dataset: Dataset, staged: Iterable[Light], work: Path
 ) -> tuple[Heavy, Mapping[str, Any]]:
-    """The heavy transform of all staged files, written below ``work``; also the outcome that the judge reads.
+    """The heavy transform of all staged files, by the program of the dataset's engine, written below ``work``.
+
+    Also gives the outcome that the judge reads.
 
     Raises:
         CheckError: it fails, or what it returns cannot be published; names file and line where they are known.
     """
+    made = [one for one in staged if one.staged]
+    partition_by = [name.lower() for name in dataset.row.get("partition_by") or ()]
+    engine = dataset.row.get("engine", engines.GLUE)
+    if engine in ("fargate", "sagemaker"):
+        written = _by_program(engine, dataset, made, partition_by, work)
+    else:
+        written = _by_spark(spark, dataset, made, partition_by, work)
+    columns, partition_columns = (
+        [(one["name"], one["type"]) for one in written[part]] for part in ("columns", "partition_columns")
+    )
+    return Heavy(written["rows_in"], written["rows_out"], columns, partition_columns), written
+
+
+def _by_spark(
+    spark: SparkSession, dataset: Dataset, staged: Sequence[Light], partition_by: Sequence[str], work: Path
+) -> Mapping[str, Any]:
     import transform_batch  # noqa: PLC0415 - needs pyspark, which the light part does not wait for
 
     script = dataset.file("heavy_transform")
     source = transform_batch.Source(str(script), script.read_text()) if script else None
     objects = [{"id": one.staged.as_uri(), "rows": one.rows_out} for one in staged if one.staged]
     transform_batch.configure(spark)
-    partition_by = [name.lower() for name in dataset.row.get("partition_by") or ()]
     try:
-        written = transform_batch.transform_batch(spark, objects, source, partition_by, pending(work))
+        return transform_batch.transform_batch(spark, objects, source, partition_by, pending(work))
     except transform_batch.TransformError as error:
         raise CheckError(str(error)) from error
-    columns, partition_columns = (
-        [(one["name"], one["type"]) for one in written[part]] for part in ("columns", "partition_columns")
-    )
-    return Heavy(written["rows_in"], written["rows_out"], columns, partition_columns), written
+
+
+def _by_program(
+    engine: str, dataset: Dataset, staged: Sequence[Light], partition_by: Sequence[str], work: Path
+) -> Mapping[str, Any]:
+    import batch_program  # noqa: PLC0415 - as the notebook's, which brings half of Jupyter
+
+    transform: batch_program.Transform
+    if engine == "fargate":
+        import transform_with_duckdb  # noqa: PLC0415
+
+        transform = transform_with_duckdb.transform
+    else:
+        import transform_with_notebook  # noqa: PLC0415
+
+        transform = transform_with_notebook.transform
+    script = dataset.file("heavy_transform")
+    source = batch_program.Source(str(script), script.read_text()) if script else None
+    files = [one.staged for one in staged if one.staged]
+    objects = [{"id": file.as_uri(), "rows": one.rows_out} for file, one in zip(files, staged, strict=True)]
+    place = work / PENDING
+    try:
+        written = batch_program.transform_files(transform, files, objects, source, partition_by, place)
+    except batch_program.TransformError as error:
+        raise CheckError(str(error)) from error
+    return written | {"files": [str(file) for file in place.rglob("*.parquet")]}
 
 
 def judge(
@@ -195,4 +235,4 @@ def judge(
 
 def pending(work: Path) -> str:
     """Where ``heavy`` writes below ``work``, for the judge to read."""
-    return (work / "pending").as_uri() + "/"
+    return (work / PENDING).as_uri() + "/"

@@ -414,6 +414,9 @@ def new_dataset(
     *,
     pipeline: Annotated[str, typer.Option(help="The team's pipeline that it goes through.")] = "main",
     python: Annotated[bool, typer.Option("--python", help="Begin with light.py instead of light.sql.")] = False,
+    engine: Annotated[
+        str, typer.Option(help="Of the heavy transform: glue, fargate, emr-serverless, emr-step, sagemaker.")
+    ] = "glue",
     quality: Quality = "on",
     datasets: Datasets = DATASETS,
 ) -> None:
@@ -424,7 +427,13 @@ def new_dataset(
     with clear_errors(), _dataset_errors(), console.status("reading") as progress:
         found = list(jars.fetch().values()) if _is_on(quality) else None
         created = making.create(
-            name, sample, pipeline=pipeline, python=python, jars=found, datasets=datasets, say=progress.update
+            *(name, sample),
+            pipeline=pipeline,
+            python=python,
+            engine=engine,
+            jars=found,
+            datasets=datasets,
+            say=progress.update,
         )
     check_report.show_created(console, name, created)
 

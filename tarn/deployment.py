@@ -21,7 +21,7 @@ from typing import Any
 
 import boto3
 
-from tarn import assets, jars, preconditions, previews, safeguards, stack_failures, templates
+from tarn import assets, jars, preconditions, previews, safeguards, spark_assets, stack_failures, templates
 from tarn.templates import ROOT
 
 DEPENDENCIES = ROOT / "build" / "dependencies.zip"
@@ -192,6 +192,8 @@ def upload_assets(
         prefix, files = assets.of_dataset(ROOT / template.parent)
         parameters[prefix_parameter(template.parent)] = prefix
         found += files
+    parameters[spark_assets.PARAMETER], files = spark_assets.find()
+    found += files
     for parameter, jar in jars.fetch().items() if quality else ():
         asset = assets.of_file(jar)
         parameters[parameter] = asset.key

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from boto3.dynamodb.conditions import Key
 
-from lake import freshness, names, waiting
+from lake import dependencies, freshness, names, waiting
 from tarn.contract import Contract, ContractError, DatasetAddress
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ class Status:
     """Objects that need a person: identity, state, since when, why."""
     freshness: list[dict[str, Any]] = field(default_factory=list)
     """Datasets whose freshness is watched: hours since they published, hours that are allowed, whether stale."""
+    waits: list[dict[str, Any]] = field(default_factory=list)
+    """Datasets whose batches wait until others have published: for whom, since when, how long at most."""
     objects: dict[str, dict[str, int]] = field(default_factory=dict)
     """Objects by dataset and state: only when counted exactly (a scan of the object catalog)."""
 
@@ -72,12 +74,14 @@ class Lake:
 
     def status(self, *, exact: bool = False) -> Status:
         """Batches, queues and what needs a person; with ``exact`` also a count of every object."""
+        registered = self._registered()
         return Status(
             environment=self.contract.environment,
             batches=self._batches(),
             queues=self._depths(),
             attention=self._attention(),
-            freshness=self._freshness(datetime.now(UTC)),
+            freshness=_freshness(registered, datetime.now(UTC)),
+            waits=_waits(registered),
             objects=self._count() if exact else {},
         )
 
@@ -163,32 +167,17 @@ class Lake:
         sqs = self._session.client("sqs")
         return {place: asdict(waiting.depth(sqs, url)) for place, url in self.contract.queues().items()}
 
-    def _freshness(self, now: datetime) -> list[dict[str, Any]]:
-        """By the rows that the tick reads: what the alarm of a dataset is told, and when."""
+    def _registered(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        """Each dataset's registration and tick row, by the rows that the tick reads, in order of their names."""
         name = self.contract.foundations("datasets-table/name")
         query = self._table("datasets").meta.client.get_paginator("query")
         found = []
         for team in self.contract.teams():
             pages = query.paginate(TableName=name, KeyConditionExpression=Key("team").eq(team))  # type: ignore[arg-type]
             rows = {str(row["dataset"]): row for page in pages for row in page["Items"]}
-            for dataset, row in rows.items():
-                allowed = freshness.limit(row)
-                tick = rows.get(waiting.tick_key(team, dataset)["dataset"], {})
-                moment = freshness.since(tick)
-                if not allowed or not moment:
-                    continue
-                hours = (now - moment) / timedelta(hours=1)
-                found.append(
-                    {
-                        "team": team,
-                        "dataset": dataset,
-                        "published_at": tick.get("published_at"),
-                        "hours": round(hours, 1),
-                        "freshness_hours": allowed,
-                        "stale": hours >= allowed,
-                    }
-                )
-        return sorted(found, key=lambda one: (one["team"], one["dataset"]))
+            ticks = {dataset: rows.get(waiting.tick_key(team, dataset)["dataset"], {}) for dataset in rows}
+            found += [(dict(row), dict(ticks[dataset])) for dataset, row in sorted(rows.items())]
+        return found
 
     def _attention(self) -> list[dict[str, Any]]:
         """The whole of the sparse index: it holds only what needs a person."""
@@ -220,3 +209,38 @@ class Lake:
                 place = f"{row.get('team', '-')}/{row.get('dataset', '-')}"
                 counts.setdefault(place, Counter())[f"{row['zone']} {row['state']}"] += 1
         return {place: dict(sorted(states.items())) for place, states in sorted(counts.items())}
+
+
+def _freshness(registered: list[tuple[dict[str, Any], dict[str, Any]]], now: datetime) -> list[dict[str, Any]]:
+    """What the alarm of a dataset is told, and when."""
+    found = []
+    for row, tick in registered:
+        allowed, moment = freshness.limit(row), freshness.since(tick)
+        if allowed and moment:
+            hours = (now - moment) / timedelta(hours=1)
+            found.append(
+                {
+                    "team": row["team"],
+                    "dataset": row["dataset"],
+                    "published_at": tick.get("published_at"),
+                    "hours": round(hours, 1),
+                    "freshness_hours": allowed,
+                    "stale": hours >= allowed,
+                }
+            )
+    return found
+
+
+def _waits(registered: list[tuple[dict[str, Any], dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Whom datasets wait for; a wait that is over once the registration names nobody is none."""
+    return [
+        {
+            "team": row["team"],
+            "dataset": row["dataset"],
+            "held_by": list(tick[dependencies.HELD_BY]),
+            "held_since": tick[dependencies.HELD_SINCE],
+            "depends_on_max_wait_hours": int(row["depends_on_max_wait_hours"]),
+        }
+        for row, tick in registered
+        if row.get("depends_on") and dependencies.HELD_BY in tick
+    ]

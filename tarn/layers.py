@@ -30,6 +30,7 @@ SWITCHED_OFF = {
     **dict.fromkeys(("DependenciesKey", "DeequJarKey", "DqdlJarKey"), ""),
     **dict.fromkeys((f"Adopted{zone}BucketName" for zone in ("Raw", "Stage", "Analytics")), ""),
     "AdoptedKeyArn": "",
+    "SparkAssetPrefix": "",
 }
 """What is empty unless the assets hold it, or somebody says it."""
 

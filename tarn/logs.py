@@ -34,6 +34,8 @@ NOT_SHOWN = frozenset(
     function_request_id xray_trace_id team dataset schema""".split()  # noqa: SIM905 (readable so)
 )
 """Fields of a line that say no more than its place, its colour or the command that shows it."""
+NOTEBOOK_GROUP = "/aws/sagemaker/ProcessingJobs"
+"""Where every processing job of an account logs: https://docs.aws.amazon.com/sagemaker/latest/dg/logging-cloudwatch.html"""
 MOST_RUNS = 50
 """Runs of a job that are looked at, newest first."""
 
@@ -110,6 +112,8 @@ class Reader:
             found += _concerned(self._read(source, group, since), words, bool(self.objects))
         for source, group, stream in () if self.objects else self._job_streams(since):
             found += self._read(source, group, since, stream)
+        for stream in self._notebook_streams():
+            found += self._read("run_notebook", NOTEBOOK_GROUP, since, stream)
         fresh = [one for one in found if (key := _key(one)) not in self._known and not self._known.add(key)]  # type: ignore[func-returns-value]
         return sorted(fresh, key=lambda one: one.at)
 
@@ -158,6 +162,14 @@ class Reader:
                     yield Line(at, source, event["logStreamName"], event["message"])
         except self._logs.exceptions.ResourceNotFoundException:
             return  # a job that has not run yet
+
+    def _notebook_streams(self) -> Iterator[str]:
+        """How the streams of a dataset's processing jobs begin: with the job's name, which holds the batch's id."""
+        if self.lake.registration(self.address).get("engine") != "sagemaker":
+            return
+        known = self.lake.batches_of(self.address)
+        for batch in [self.batch_id] if self.batch_id else [row["batch_id"] for row in known]:
+            yield f"tarn-{self.lake.contract.environment}-{self.address.team}-{batch}-"
 
     def _job_streams(self, since: datetime) -> Iterator[tuple[str, str, str]]:
         """Who writes, the log group and the stream of each job run of the dataset or batch.

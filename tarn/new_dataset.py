@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
+from lake import engines
 from lake.raw_file import literal, quoted
 from tarn import check, registered, rules, sample, spark, suggestions
 from tarn.sample import Column, Sample
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 SKELETON = Path(__file__).parent / "skeleton"
+NOTEBOOK = "heavy.ipynb"
 NAME = r"[a-z][a-z0-9_]{0,31}"
 TEAM_NAME = r"[a-z][a-z0-9-]{0,31}"
 NAME_RULE = "a lower-case letter, then lower-case letters, digits and underscores, at most 32 in all"
@@ -62,6 +65,7 @@ def create(
     *,
     pipeline: str = "main",
     python: bool = False,
+    engine: str = engines.GLUE,
     jars: Sequence[Path] | None,
     datasets: Path = registered.DATASETS,
     say: Callable[[str], None] = lambda _: None,
@@ -75,6 +79,8 @@ def create(
     """
     team, dataset = _names(name, pipeline)
     place = datasets / team / dataset
+    if engine not in engines.ENGINES:
+        raise NewDatasetError(f"engine {engine!r}: it can be {', '.join(engines.ENGINES)}")
     if place.exists():
         raise NewDatasetError(f"{place} exists already: choose another name, or change what stands there")
     say(f"reading {file.name}")
@@ -87,8 +93,9 @@ def create(
         folder = Path(beside, team, dataset)
         (folder / "samples").mkdir(parents=True)
         kept = sample.keep(found, folder / "samples")
-        made = _Folder(folder, team, dataset, pipeline, found, python=python)
+        made = _Folder(folder, team, dataset, pipeline, found, python=python, engine=engine)
         made.write_light()
+        made.write_heavy()
         with tempfile.TemporaryDirectory(prefix="tarn-new-") as work:
             (folder / "rules.dqdl").write_text(suggestions.ruleset([suggestions.ROW_COUNT], "No rules yet."))
             made.write_template([])
@@ -184,8 +191,10 @@ def _heading(found: Sample, part: check.Light, *, judged: bool) -> str:
 class _Folder:
     """The texts of a new dataset's folder."""
 
-    def __init__(self, folder: Path, team: str, dataset: str, pipeline: str, found: Sample, *, python: bool) -> None:
-        self._folder, self._found, self._python = folder, found, python
+    def __init__(
+        self, folder: Path, team: str, dataset: str, pipeline: str, found: Sample, *, python: bool, engine: str
+    ) -> None:
+        self._folder, self._found, self._python, self._engine = folder, found, python, engine
         self._names = {"team": team, "dataset": dataset, "pipeline": pipeline, "file": found.file.name}
         if python and found.file_type != "csv":
             raise NewDatasetError(f"--python begins with a CSV, and {found.file.name} is {found.file_type}: take SQL")
@@ -212,6 +221,10 @@ class _Folder:
                 form["NullTokens"] = ",".join(self._found.null_words)
             lines += [f"{name}: {json.dumps(value)}" for name, value in form.items()]
         lines.append(f"LightTransform: light.{'py' if self._python else 'sql'}")
+        if self._engine != engines.GLUE:
+            lines.append(f"Engine: {self._engine}")
+        if self._engine == "sagemaker":
+            lines.append(f"HeavyTransform: {NOTEBOOK}")
         if days:
             lines.append(f"PartitionBy: {days[0]}")
         elif day := next((one.published for one in self._found.columns if one.published_type == "timestamp"), None):
@@ -219,6 +232,11 @@ class _Folder:
         about = f"as {re.sub(r'[^ -~]', '?', self._found.file.name)} was".replace('"', "'").replace("\\", "/")
         registration = "\n".join(f"        {line}" for line in lines)
         self._write("template.yaml", "template.yaml", {"about": about, "registration": registration})
+
+    def write_heavy(self) -> None:
+        """``heavy.ipynb``, without which its engine has nothing to run; all others take the rows as they are."""
+        if self._engine == "sagemaker":
+            shutil.copyfile(SKELETON / NOTEBOOK, self._folder / NOTEBOOK)
 
     def write_test(self, part: check.Light) -> None:
         """``test_<name>.py``, by what the light transform made of the kept sample."""

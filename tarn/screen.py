@@ -70,7 +70,7 @@ def show_status(console: Console, status: Status) -> None:
 
 
 def status_view(status: Status) -> Group:
-    """Objects by state (where counted), batches, queues that are not empty, what is stale, what needs a person."""
+    """Objects by state (where counted), batches, queues that hold messages, what is late, what needs a person."""
     return Group(
         *([objects_table(status)] if status.objects else []),
         batches_table(status),
@@ -81,6 +81,7 @@ def status_view(status: Status) -> Group:
         ),
         _queues(status),
         *_stale(status),
+        *_waits(status),
         *_attention(status),
     )
 
@@ -151,6 +152,17 @@ def _stale(status: Status) -> list[Text]:
         )
         for one in status.freshness
         if one["stale"]
+    ]
+
+
+def _waits(status: Status) -> list[Text]:
+    """A line for each dataset whose batches wait until others have published."""
+    return [
+        Text.assemble(
+            (f"{one['team']}/{one['dataset']} waits for {', '.join(one['held_by'])}", BUSY),
+            f" since {one['held_since']}, for {one['depends_on_max_wait_hours']} h at most",
+        )
+        for one in status.waits
     ]
 
 

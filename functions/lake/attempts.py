@@ -23,6 +23,7 @@ from boto3.dynamodb.conditions import Attr, Key
 
 from lake import batches, catalog, manifests, names, outcomes, rows
 from lake.batches import Batch, Contents, State
+from lake.engines import GLUE
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.service_resource import Table
@@ -97,7 +98,8 @@ def plan(clients: Clients, row: Mapping[str, Any], registration: Mapping[str, An
     key = names.attempt_manifest_key(former.team, former.dataset, former.batch_id, former.attempt + 1, digest)
     size = sum(int(one.get("size") or 0) for one in stand)
     # Where nothing is left there is nothing to judge: no rule may keep rows in that are to be taken out.
-    contents = Contents(key, len(stand), size, has_rules=bool(stand) and bool(registration.get("rules")))
+    has_rules = bool(stand) and bool(registration.get("rules"))
+    contents = Contents(key, len(stand), size, has_rules, str(registration.get("engine", GLUE)))
     return Planned(former, contents, text, sorted(gone))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from boto3.dynamodb.conditions import Attr, Key
 
 from lake import names, rows
 from lake.clock import parse, stamp
+from lake.engines import GLUE
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.service_resource import Table
@@ -52,13 +53,19 @@ class NotInStateError(Exception):
 
 @dataclass(frozen=True)
 class Batch:
-    """One attempt of a batch; ``manifest`` is the key of its manifest where it is not the first attempt's."""
+    """One attempt of a batch, and what runs its transform.
+
+    ``manifest`` is the key of its manifest where it is not the first attempt's. ``missing`` are the datasets that had
+    not published when the wait for them was over: the first attempt then fails.
+    """
 
     team: str
     dataset: str
     batch_id: str
     attempt: int = 1
     manifest: str | None = None
+    engine: str = GLUE
+    missing: tuple[str, ...] = ()
 
     @property
     def key(self) -> dict[str, str]:
@@ -78,14 +85,15 @@ class Batch:
 
 @dataclass(frozen=True)
 class Contents:
-    """What an attempt takes: the key of its manifest, how many objects that lists and their bytes, and whether the
-    result is judged.
+    """What an attempt takes: the key of its manifest, how many objects that lists and their bytes, whether the result
+    is judged, and what runs its transform.
     """
 
     manifest: str
     objects: int
     size: int
     has_rules: bool
+    engine: str = GLUE
 
 
 def row_key(team: str, dataset: str, batch_id: str) -> dict[str, str]:
@@ -102,8 +110,16 @@ def new_id(now: datetime) -> str:
 
 
 def of_row(row: Mapping[str, Any]) -> Batch:
-    """The batch, at the attempt, that a row is about."""
-    return Batch(str(row["team"]), str(row["dataset"]), str(row["batch_id"]), int(row["attempt"]), row.get("manifest"))
+    """The batch, at the attempt, that a row is about; one that an earlier version has committed names no engine."""
+    return Batch(
+        str(row["team"]),
+        str(row["dataset"]),
+        str(row["batch_id"]),
+        int(row["attempt"]),
+        row.get("manifest"),
+        str(row.get("engine", GLUE)),
+        tuple(row.get("missing") or ()),
+    )
 
 
 def open_batch(table: Table, batch: Batch, now: datetime) -> None:
@@ -136,8 +152,9 @@ def commit(table: Table, batch: Batch, now: datetime, *, objects: int, size: int
 
     False when the batch was abandoned in the meantime: then its writer has nothing, and must delete no message.
     """
-    contents = Contents(batch.manifest_key, objects, size, has_rules)
-    values = {"state": State.READY, "committed_at": stamp(now), **vars(contents)}
+    contents = Contents(batch.manifest_key, objects, size, has_rules, batch.engine)
+    missing = list(batch.missing) or None
+    values = {"state": State.READY, "committed_at": stamp(now), "missing": missing, **vars(contents)}
     try:
         rows.update(table, batch.key, values, condition=Attr("state").eq(State.OPEN))
     except rows.ConditionFailedError as error:
@@ -249,8 +266,8 @@ def new_attempt(table: Table, batch: Batch, now: datetime, contents: Contents | 
     Raises:
         NotInStateError: the batch has not finished, or another attempt was made already.
     """
-    manifest = batch.manifest if contents is None else contents.manifest
-    again = Batch(batch.team, batch.dataset, batch.batch_id, batch.attempt + 1, manifest)
+    given = {} if contents is None else {"manifest": contents.manifest, "engine": contents.engine}
+    again = replace(batch, attempt=batch.attempt + 1, missing=(), **given)
     values = {
         "state": State.READY,
         "attempt": again.attempt,
@@ -259,7 +276,7 @@ def new_attempt(table: Table, batch: Batch, now: datetime, contents: Contents | 
         **({} if contents is None else vars(contents)),
     }
     condition = Attr("attempt").eq(batch.attempt) & Attr("state").is_in(sorted(FINISHED))
-    stale = ("execution_arn", "started_at", "finished_at", "reason", "quality", *STATISTICS)
+    stale = ("execution_arn", "started_at", "finished_at", "reason", "quality", "missing", *STATISTICS)
     try:
         rows.update(table, again.key, values, remove=stale, condition=condition)
     except rows.ConditionFailedError as error:

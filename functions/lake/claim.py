@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from boto3.dynamodb.conditions import Attr, ConditionBase
 
-from lake import attempts, batches, executions, manifests, names, queues, rows, waiting
+from lake import attempts, batches, dependencies, executions, manifests, names, queues, rows, waiting
 from lake.batches import Batch, NotInStateError, State
 from lake.clock import parse, stamp
+from lake.engines import GLUE
 from lake.executions import Machine
 from lake.outcomes import OutcomeMismatchError, OutcomeMissingError
 
@@ -111,6 +112,8 @@ class Report:
     """How many came to what."""
     unknown: dict[str, str] = field(default_factory=dict)
     """Why messages stay, and come to the dead letters in the end: by object, or by the message's beginning."""
+    held_by: list[str] = field(default_factory=list)
+    """The datasets that must publish before this one's batches are made."""
     drained: bool = False
     """The queue gave all it had, and none of that still waits for a batch."""
 
@@ -207,7 +210,17 @@ class Run:
                 self.start(made.batch, made.contents.has_rules)
 
     def claim(self, registration: Mapping[str, Any]) -> None:
-        """One batch of what waits, and further ones as long as a full batch waits and there is time."""
+        """One batch of what waits, and further ones as long as a full batch waits and there is time.
+
+        None while the dataset waits for others; when that was too long, one that fails and says for whom it waited.
+        """
+        wait = dependencies.look(self.clients.datasets, registration, self.clock())
+        self.report.held_by = list(wait.missing)
+        if wait.missing:
+            if wait.is_over:
+                self.make_batch(registration, wait.missing)
+                dependencies.hold(self.clients.datasets, self.team, self.dataset, wait.missing, self.clock())
+            return
         for _ in range(MOST_BATCHES):
             if self.is_late():
                 return
@@ -216,14 +229,15 @@ class Run:
             if depth.visible < int(registration["max_items"]):
                 return
 
-    def make_batch(self, registration: Mapping[str, Any]) -> None:
+    def make_batch(self, registration: Mapping[str, Any], missing: tuple[str, ...] = ()) -> None:
         """Receive, open, claim, commit, delete, start: the order is the promise."""
         received = self.receive(registration)
         if not received:
             self.report.drained = True
             return
         opened_at = self.clock()
-        batch = Batch(self.team, self.dataset, batches.new_id(opened_at))
+        engine = str(registration.get("engine", GLUE))
+        batch = Batch(self.team, self.dataset, batches.new_id(opened_at), engine=engine, missing=missing)
         batches.open_batch(self.clients.batches, batch, opened_at)
 
         won: dict[str, Mapping[str, Any]] = {}

@@ -57,6 +57,8 @@ def execution_input(machine: Machine, batch: Batch, has_rules: bool) -> dict[str
         "transform_outcome_uri": f"{outcomes}transform.json",
         "quality_outcome_uri": f"{outcomes}quality.json",
         "has_rules": has_rules,
+        "engine": batch.engine,
+        "missing": list(batch.missing),
     }
 
 

@@ -127,11 +127,12 @@ def fail(table: Table, run: Run, failure: Mapping[str, Any], now: datetime) -> E
 def reason_of(failure: Mapping[str, Any]) -> str:
     """What a person needs to know of an error that the machine caught: the job's own message, where there is one.
 
-    ``Cause`` is JSON when a Glue job (its JobRun) or a function (its error) failed, and text otherwise.
+    ``Cause`` is JSON when a job (its service's description of it) or a function (its error) failed, and text otherwise.
     """
     error, cause, told = str(failure.get("Error", "")), str(failure.get("Cause", "")), _told(failure)
-    if "JobRunState" in told:
-        said = f"job {told.get('JobName')} {told['JobRunState']}: {told.get('ErrorMessage') or 'it gave no message'}"
+    if (job := _job(told)) is not None:
+        what, why = job
+        said = f"{what}: {why or 'it gave no message'}"
     elif "errorMessage" in told:
         said = f"{told.get('errorType') or error}: {told['errorMessage']}"
     else:
@@ -140,8 +141,31 @@ def reason_of(failure: Mapping[str, Any]) -> str:
 
 
 def is_job_failure(failure: Mapping[str, Any]) -> bool:
-    """Whether a run of a Glue job ended badly, rather than a function or the machine."""
-    return "JobRunState" in _told(failure)
+    """Whether a job of an engine ended badly, rather than a function or the machine."""
+    return _job(_told(failure)) is not None
+
+
+def _job(told: Mapping[str, Any]) -> tuple[str, str] | None:
+    """What ended and how, and what its service says why; None where ``told`` describes no job.
+
+    Of Glue the JobRun, of EMR Serverless the JobRun, of EMR the Step, of ECS the Task, of SageMaker the processing job.
+    """
+    if "JobRunState" in told:
+        return f"job {told.get('JobName')} {told['JobRunState']}", str(told.get("ErrorMessage") or "")
+    if "ProcessingJobStatus" in told:
+        why = told.get("ExitMessage") or told.get("FailureReason")
+        return f"processing job {told.get('ProcessingJobName')} {told['ProcessingJobStatus']}", str(why or "")
+    if "JobRunId" in told and "State" in told:
+        return f"job run {told['JobRunId']} {told['State']}", str(told.get("StateDetails") or "")
+    if isinstance(step := told.get("Step"), dict):
+        why = step["Status"].get("FailureDetails", {}).get("Message")
+        return f"step {step['Id']} {step['Status']['State']}", str(why or "")
+    if "TaskArn" in told:
+        container = next(iter(told.get("Containers") or [{}]))
+        code = f" with exit code {container['ExitCode']}" if "ExitCode" in container else ""
+        why = container.get("Reason") or told.get("StoppedReason")
+        return f"task {str(told['TaskArn']).rpartition('/')[2]} {told.get('LastStatus')}{code}", str(why or "")
+    return None
 
 
 def _told(failure: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from boto3.dynamodb.conditions import Attr, Key
 from botocore.exceptions import ClientError
 
-from lake import datasets, handover, python_text, registration, rows, rules_text, sql_text
+from lake import datasets, dependencies, engines, handover, python_text, registration, rows, rules_text, sql_text
 from lake.registration import RegistrationError
 
 if TYPE_CHECKING:
@@ -73,6 +73,9 @@ def register(
     _require_team(given.team, team)
     if isinstance(given, registration.Dataset):
         check_assets(s3, given)
+        check_place(table, given)
+    elif isinstance(given, registration.Pipeline):
+        require_engines(table, given)
     registered = Registered(team, _place(resource_type, properties))
     row = {**registration.row(given), "schema": rows.SCHEMA, "kind": kind, "dataset": registered.place, "owner": owner}
     is_free = Attr("team").not_exists() | (Attr("owner").eq(owner) & Attr(handover.FORMER).not_exists())
@@ -148,9 +151,55 @@ def require_unused(table: Table, row: Mapping[str, Any]) -> None:
     if not users:
         return
     what = f"pipeline {row['pipeline']} of team {team}" if kind == datasets.PIPELINE else f"team {team}"
-    named = ", ".join(users[:MOST_NAMED])
+    raise RegistrationError([f"{what} is in use by {_named(users)}: remove their stacks first, then this one again"])
+
+
+def check_place(table: Table, dataset: registration.Dataset) -> None:
+    """Refuse an engine that the dataset's pipeline does not have, and datasets that wait for each other in a circle.
+
+    Raises:
+        RegistrationError: naming the parameters that bring the engine, and the circle.
+    """
+    if dataset.engine == engines.GLUE and not dataset.depends_on:
+        return
+    found = list(rows.query(table, KeyConditionExpression=Key("team").eq(dataset.team), ConsistentRead=True))
+    by_place = {row["dataset"]: row for row in found}
+    findings = []
+    pipeline = by_place.get(datasets.pipeline_key(dataset.pipeline), {})
+    if lacks := engines.lacking(dataset.engine, dataset.pipeline, pipeline.get("engines") or [engines.GLUE]):
+        findings.append(lacks)
+    name = f"{dataset.team}/{dataset.dataset}"
+    edges = {f"{row['team']}/{row['dataset']}": row.get("depends_on") or [] for row in found}
+    if circle := dependencies.circle({**edges, name: dataset.depends_on}):
+        findings.append(f"DependsOn: given {', '.join(dataset.depends_on)}; is a circle: {' -> '.join(circle)}")
+    if findings:
+        raise RegistrationError(findings)
+
+
+def require_engines(table: Table, pipeline: registration.Pipeline) -> None:
+    """Refuse to take an engine from a pipeline while datasets use it.
+
+    Raises:
+        RegistrationError: naming them.
+    """
+    found = rows.query(table, KeyConditionExpression=Key("team").eq(pipeline.team), ConsistentRead=True)
+    users = [
+        f"dataset {row['dataset']} uses {row['engine']}"
+        for row in found
+        if row.get("kind") == datasets.DATASET
+        and row["pipeline"] == pipeline.pipeline
+        and row.get("engine", engines.GLUE) not in pipeline.engines
+    ]
+    if users:
+        raise RegistrationError(
+            [f"pipeline {pipeline.pipeline} is to have {', '.join(pipeline.engines)}, and {_named(users)}"]
+        )
+
+
+def _named(users: list[str]) -> str:
+    """The first of what stands in the way, and how many more."""
     more = f" and {len(users) - MOST_NAMED} more" if len(users) > MOST_NAMED else ""
-    raise RegistrationError([f"{what} is in use by {named}{more}: remove their stacks first, then this one again"])
+    return ", ".join(users[:MOST_NAMED]) + more
 
 
 def _place(resource_type: str, properties: Mapping[str, Any]) -> str:
@@ -182,6 +231,8 @@ def check_assets(s3: S3Client, dataset: registration.Dataset) -> None:
                 rules_text.check(text)
             elif name.endswith(".py"):
                 ast.parse(text, name)
+            elif name.endswith(".ipynb"):
+                engines.check_notebook(text)
         except SyntaxError as error:
             findings.append(f"{name}: line {error.lineno}: {error.msg}")
         except ValueError as error:

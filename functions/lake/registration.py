@@ -23,6 +23,8 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_pascal
 
+from lake import engines
+from lake.engines import GLUE, Engine
 from lake.file_schema import UnknownTypeError, kind_of, source_name
 
 LONGEST_MESSAGE = 1000
@@ -108,6 +110,9 @@ def _none_when_empty(value: Any) -> Any:
 
 Name = Annotated[str, _matching(r"[a-z][a-z0-9_-]{0,39}", NAME_RULE)]
 FileName = Annotated[str, _matching(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", FILE_RULE)]
+DatasetName = Annotated[
+    str, _matching(r"[a-z][a-z0-9_-]{0,39}/[a-z][a-z0-9_-]{0,39}", "TEAM/DATASET, each of them a name of the lake")
+]
 OptionalFileName = Annotated[FileName | None, BeforeValidator(_none_when_empty)]
 GlueName = Annotated[str, _matching(r"[a-z0-9_]{1,255}", "lower-case letters, digits and underscores (Athena's rule)")]
 QueueUrl = Annotated[str, _matching(r"https?://\S+/\d{12}/\S+", "the URL of an SQS queue")]
@@ -176,6 +181,10 @@ class Dataset(_Properties):
     crawler_name: Annotated[str | None, StringConstraints(min_length=1, max_length=255)] = None
     on_change: Literal["keep", "replace"] = "keep"
     freshness_hours: Annotated[int, Field(ge=0, le=8760)] = 0
+    engine: Engine = GLUE
+    depends_on: Annotated[list[DatasetName], BeforeValidator(_names_from_text)] = []
+    depends_on_hours: Annotated[int, Field(ge=1, le=8760)] = 24
+    depends_on_max_wait_hours: Annotated[int, Field(ge=1, le=8760)] = 24
     table_name: GlueName
     database_name: GlueName
     queue_url: QueueUrl
@@ -189,9 +198,12 @@ class Dataset(_Properties):
     def _fields_agree(self) -> Self:
         if self.min_items > self.max_items:
             raise ValueError(f"MinItems: given {self.min_items}; must be at most MaxItems, which is {self.max_items}")
-        for field, file in (("LightTransform", self.light_transform), ("HeavyTransform", self.heavy_transform)):
-            if file and not file.endswith((".py", ".sql")):
-                raise ValueError(f"{field}: given {file!r}; must end in .py or .sql")
+        if self.light_transform and not self.light_transform.endswith((".py", ".sql")):
+            raise ValueError(f"LightTransform: given {self.light_transform!r}; must end in .py or .sql")
+        engines.check_program(self.engine, self.heavy_transform)
+        for name in self.depends_on:
+            if not name.startswith(f"{self.team}/") or name == f"{self.team}/{self.dataset}":
+                raise ValueError(f"DependsOn: given {name!r}; must be another dataset of team {self.team}")
         if self.is_python != (self.transform_function_arn is not None):
             raise ValueError("TransformFunctionArn: must be given for a LightTransform in Python, and only for one")
         if self.is_python and not self.columns:
@@ -205,6 +217,7 @@ class Dataset(_Properties):
         for field, listed in (
             ("Columns", [source_name(column.name).casefold() for column in self.columns]),
             ("PartitionBy", self.partition_by),
+            ("DependsOn", self.depends_on),
         ):
             twice = sorted({name for name in listed if listed.count(name) > 1})
             if twice:
@@ -220,6 +233,7 @@ class Pipeline(_Properties):
     team: Name
     pipeline: Name
     queue_url: QueueUrl
+    engines: Annotated[list[Engine], BeforeValidator(_names_from_text)] = [GLUE]
 
 
 class Team(_Properties):

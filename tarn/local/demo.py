@@ -81,11 +81,11 @@ def run(console: Console, state: Path, *, quality: bool, keep: bool) -> bool:
     emulator.stop(state, purge=True)
     if not quality:
         console.print("Quality is off: what is published in this run was NOT judged.", style="bold yellow")
-    with _step(console, "start the embedded AWS (loopback, TLS, IAM enforced)"):
+    with step(console, "start the embedded AWS (loopback, TLS, IAM enforced)"):
         emulator.start(state)
     emulator.use(state)
     try:
-        with _step(console, "deploy foundations, two teams with their pipelines, four datasets") as say:
+        with step(console, "deploy foundations, two teams with their pipelines, four datasets") as say:
             deployment.deploy("local", quality=quality, overrides={"AirAirlinesAssetPrefix": ""}, say=say)
         demo = Run(console, Lake("local"))
         _play(demo, state / "files", quality=quality)
@@ -103,7 +103,7 @@ def run(console: Console, state: Path, *, quality: bool, keep: bool) -> bool:
 
 def _play(demo: Run, folder: Path, *, quality: bool) -> None:
     lake, console = demo.lake, demo.console
-    with _step(console, "put flights, airports, aircraft, the weather, and four files that are trouble"):
+    with step(console, "put flights, airports, aircraft, the weather, and four files that are trouble"):
         days = sorted(FLIGHTS.glob("*.csv"))
         good = [lake.put("air", "flights", day) for day in days[:-1]]
         odd = lake.put("air", "flights", days[-1], ODD_NAME)
@@ -115,7 +115,7 @@ def _play(demo: Run, folder: Path, *, quality: bool) -> None:
         jpeg = lake.put("air", "flights", _file(folder, "picture.csv", JPEG))
         empty = lake.put("air", "flights", _file(folder, "empty.csv", b""))
         unknown = lake.put("air", "airlines", AIR / "airlines" / "samples" / "airlines.csv")
-    with _step(console, "first hop: each object is catalogued, routed and made typed Parquet") as say:
+    with step(console, "first hop: each object is catalogued, routed and made typed Parquet") as say:
         wanted = dict.fromkeys((*good, odd, *others), "STAGED") | {
             jpeg: "QUARANTINED",
             empty: "QUARANTINED",
@@ -126,14 +126,14 @@ def _play(demo: Run, folder: Path, *, quality: bool) -> None:
     demo.expect("the .csv that is a JPEG", "QUARANTINED", _state(lake, jpeg))
     demo.expect("the empty file's reason", "empty", (lake.object_row(empty) or {}).get("reason"))
     demo.expect("the file of an unregistered dataset", "UNROUTED", _state(lake, unknown))
-    with _step(console, "the rule fires by itself (every minute here): objects become batches") as say:
+    with step(console, "the rule fires by itself (every minute here): objects become batches") as say:
         _wait(
             lambda: {name: bool(_batches(lake, name)) for name in FIRST},
             dict.fromkeys(FIRST, True),
             say,
         )
     spoiled = lake.put("air", "flights", SPOILED)
-    with _step(console, "deploy again with one more dataset, while batches are under way") as say:
+    with step(console, "deploy again with one more dataset, while batches are under way") as say:
         deployment.deploy("local", quality=quality, say=say)
     lake = demo.lake = Lake("local")
     last = {
@@ -141,7 +141,7 @@ def _play(demo: Run, folder: Path, *, quality: bool) -> None:
         "spoiled flights": "FAILED_QUALITY" if quality else "PUBLISHED",
     } | dict.fromkeys(OTHERS, "PUBLISHED")
     judged = "Deequ judges, what passes is published" if quality else "nothing is judged, all is published"
-    with _step(console, f"second hop: Spark transforms, {judged}") as say:
+    with step(console, f"second hop: Spark transforms, {judged}") as say:
         _wait(lambda: _outcomes(lake, spoiled), last, say)
     for name, outcome in _outcomes(lake, spoiled).items():
         demo.expect(f"batch of {name}", last[name], outcome)
@@ -250,7 +250,7 @@ def _wait(look: Callable[[], dict[str, Any]], wanted: dict[str, Any], say: Calla
 
 
 @contextmanager
-def _step(console: Console, what: str) -> Iterator[Callable[[str], None]]:
+def step(console: Console, what: str) -> Iterator[Callable[[str], None]]:
     """A line with a spinner that becomes a line with a time."""
     began = time.monotonic()
     with console.status(what) as status:

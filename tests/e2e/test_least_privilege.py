@@ -69,12 +69,14 @@ UNSEEN = (
     Unseen("RecordOutcomesRole", "WakeStartBatch", "*", "wakes at MaxItems, more files than are put here"),
     Unseen("RegisterResourceRole", "MoveWhatWaitsWhenADatasetIsHandedOver", "*", HANDOVER),
     Unseen("RegisterResourceRole", "WriteRegistrationsOfTheTeam", "dynamodb:UpdateItem", HANDOVER),
-    Unseen("RegisterResourceRole", "WriteRegistrationsOfTheTeam", "dynamodb:Query", "asks what stands on a pipeline"),
     Unseen("RegisterResourceRole", "UseTheKeysOfTablesAndQueues", "kms:GenerateDataKey", HANDOVER),
     Unseen("RegisterResourceRole", "UseTheKeysOfTablesAndQueues", "arn:aws:kms:*", HANDOVER),
     Unseen("RouteObjectRole", "BeToldThatNothingIsThere", "*", HEAD),
     Unseen("RouteObjectRole", "KeepRowsOfObjects", "dynamodb:GetItem", "of an object that changes after it was staged"),
     Unseen("StageToAnalyticsStateMachineRole", "RunTheJobs*", "glue:GetJobRuns", "Step Functions' own list for .sync"),
+    Unseen(
+        "StageToAnalyticsStateMachineRole", "BeToldOfTheEndOfJobs", "*", "Step Functions makes them for other engines"
+    ),
     Unseen("StartBatchRole", "ClaimStagedObjectsOfTheTeam", "dynamodb:GetItem", AGAIN),
     Unseen("StartBatchRole", "KeepBatchesOfTheTeam", "dynamodb:GetItem", AGAIN),
     Unseen("StartBatchRole", "LeaveWhatFailed", "*", "no run of start_batch fails here"),

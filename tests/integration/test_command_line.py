@@ -95,6 +95,20 @@ def watched(lake, dataset: str, hours: float, *, allowed: int, published_once: b
     lake.datasets.put_item(Item=row | {"published_at" if published_once else "watched_since": moment})
 
 
+def test_status_shows_whom_a_dataset_waits_for(published) -> None:
+    limits = {"depends_on_hours": 24, "depends_on_max_wait_hours": 3}
+    tick = {"held_by": ["air/planes"], "held_since": "2026-11-24T10:00:00.000Z"}
+    for dataset, named in {"flights": ["air/planes"], "airlines": []}.items():
+        row = {"team": "air", "dataset": dataset, "kind": "dataset", "depends_on": named, **limits}
+        published.datasets.put_item(Item=row)
+        published.datasets.put_item(Item={"team": "air", "dataset": f"tick#{dataset}", "kind": "tick", **tick})
+    found = json.loads(tarn("status", "--json").output)["waits"]
+    assert found == [{"team": "air", "dataset": "flights", "depends_on_max_wait_hours": 3, **tick}]
+    shown = " ".join(tarn("status").output.split())
+    assert "air/flights waits for air/planes since 2026-11-24T10:00:00.000Z, for 3 h at most" in shown
+    assert "air/airlines waits" not in shown, "it names nobody any more"
+
+
 def test_status_shows_stale_datasets(published) -> None:
     watched(published, "flights", 30, allowed=24)
     watched(published, "airports", 2, allowed=24)

@@ -168,6 +168,19 @@ def test_a_jobs_lines_are_those_of_the_runs_of_the_dataset(published) -> None:
     assert read(BATCH, "flight") == []
 
 
+def test_a_notebooks_lines_are_those_of_the_jobs_of_its_batches(published, opened) -> None:
+    group = "/aws/sagemaker/ProcessingJobs"
+    write(group, "In [2] raised", stream=f"tarn-test-air-{BATCH}-1/algo-1-1700000000")
+    write(group, "of another dataset", stream=f"tarn-test-air-{OTHER}-1/algo-1-1700000000")
+    assert read() == []  # the dataset's engine is Glue
+    opened.datasets.put_item(Item={"team": "air", "dataset": "flights", "kind": "dataset", "engine": "sagemaker"})
+    try:
+        assert read() == [("run_notebook", "In [2] raised")]
+        assert read(BATCH) == [("run_notebook", "In [2] raised")]
+    finally:
+        opened.datasets.put_item(Item={"team": "air", "dataset": "flights", "kind": "dataset"})
+
+
 def test_a_run_that_ended_before_is_not_asked_for(published) -> None:
     published.append(job_run(BATCH, CompletedOn=NOW - timedelta(hours=2)))
     write("/aws-glue/jobs/output", "late", stream=RUN)

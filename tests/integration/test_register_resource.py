@@ -108,6 +108,7 @@ def test_a_pipeline_is_registered(registrar: Registrar) -> None:
         "kind": "pipeline",
         "pipeline": "main",
         "queue_url": PIPELINE["QueueUrl"],
+        "engines": ["glue"],
         "owner": f"{STACK}/Registration",
     }
 
@@ -246,3 +247,64 @@ def test_the_reason_is_cut_in_bytes(registrar: Registrar) -> None:
     answer = registrar.request("Create", {**GIVEN, **{f"Größe{n}": "ü" * 200 for n in range(60)}})
     assert answer["Status"] == "FAILED"
     assert len(answer["Reason"].encode()) <= 1000
+
+
+# Engines, and datasets that wait for others
+
+
+def test_an_engine_that_the_pipeline_lacks_is_refused_with_its_parameters(registrar: Registrar) -> None:
+    registrar.request("Create", PIPELINE, resource_type="Custom::TarnPipeline")
+    answer = registrar.request("Create", GIVEN | {"Engine": "fargate"})
+    assert answer["Status"] == "FAILED"
+    assert "Engine: given 'fargate'; pipeline main has glue" in answer["Reason"]
+    assert "FargateSubnetIds, FargateSecurityGroupIds and FargateImageUri" in answer["Reason"]
+    assert registrar.row() is None
+
+
+def test_an_engine_that_the_pipeline_has_is_taken_and_stays_while_it_is_used(registrar: Registrar) -> None:
+    has = PIPELINE | {"Engines": "glue,fargate"}
+    registrar.request("Create", has, resource_type="Custom::TarnPipeline")
+    assert registrar.request("Create", GIVEN | {"Engine": "fargate"})["Status"] == "SUCCESS"
+    row = registrar.row()
+    assert row is not None
+    assert row["engine"] == "fargate"
+    less = registrar.request("Update", PIPELINE, physical_id="air/pipeline#main", resource_type="Custom::TarnPipeline")
+    assert less["Status"] == "FAILED"
+    assert "pipeline main is to have glue, and dataset flights uses fargate" in less["Reason"]
+    registrar.request("Update", GIVEN | {"Engine": "glue"}, physical_id="air/flights")
+    less = registrar.request("Update", PIPELINE, physical_id="air/pipeline#main", resource_type="Custom::TarnPipeline")
+    assert less["Status"] == "SUCCESS"
+
+
+def test_a_pipeline_that_an_earlier_version_registered_has_glue(registrar: Registrar) -> None:
+    registrar.request("Create", PIPELINE, resource_type="Custom::TarnPipeline")
+    key = {"team": "air", "dataset": "pipeline#main"}
+    registrar.lake.datasets.update_item(Key=key, UpdateExpression="REMOVE engines")
+    assert "pipeline main has glue" in registrar.request("Create", GIVEN | {"Engine": "emr-step"})["Reason"]
+
+
+def test_a_notebook_that_is_none_is_refused(registrar: Registrar) -> None:
+    has = PIPELINE | {"Engines": "glue,sagemaker"}
+    registrar.request("Create", has, resource_type="Custom::TarnPipeline")
+    registrar.upload("heavy.ipynb", '{"nbformat": 4, "cells": []}')
+    answer = registrar.request("Create", GIVEN | {"Engine": "sagemaker", "HeavyTransform": "heavy.ipynb"})
+    assert "heavy.ipynb: has no cell of code" in answer["Reason"]
+
+
+def test_datasets_that_wait_for_each_other_are_refused_with_the_circle(registrar: Registrar) -> None:
+    for dataset, named in {"flights": "air/planes", "planes": "air/airlines"}.items():
+        answer = registrar.request("Create", GIVEN | {"Dataset": dataset, "DependsOn": named})
+        assert answer["Status"] == "SUCCESS", answer["Reason"]
+    answer = registrar.request("Create", GIVEN | {"Dataset": "airlines", "DependsOn": "air/flights"})
+    assert answer["Status"] == "FAILED"
+    circle = answer["Reason"].rpartition("is a circle: ")[2].split(" -> ")
+    assert circle[0] == circle[-1]
+    assert set(circle) == {"air/flights", "air/planes", "air/airlines"}
+    assert circle[circle.index("air/flights") + 1] == "air/planes", "each waits for the next"
+    assert registrar.row("airlines") is None
+
+
+def test_a_dataset_may_change_for_whom_it_waits(registrar: Registrar) -> None:
+    registrar.request("Create", GIVEN | {"DependsOn": "air/planes"})
+    registrar.request("Update", GIVEN, physical_id="air/flights")
+    assert registrar.request("Create", GIVEN | {"Dataset": "planes", "DependsOn": "air/flights"})["Status"] == "SUCCESS"

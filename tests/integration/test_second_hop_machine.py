@@ -24,6 +24,16 @@ INPUT = {
 }
 
 
+RESOURCES = ("FargateTaskDefinitionArn", "EmrServerlessApplicationId", "EmrClusterId", "NotebookRoleArn")
+SETTINGS = {
+    "FargateSubnetIds": "subnet-1,subnet-2",
+    "FargateSecurityGroupIds": "sg-1",
+    "SparkAssetUri": "s3://assets/spark/",
+    "EnvironmentName": "dev",
+    "TeamName": "air",
+}
+
+
 class Services:
     """Answers for each call, by its target; an answer that is an error is raised each time.
 
@@ -35,7 +45,7 @@ class Services:
         self.answers = answers
 
     def __call__(self, resource: str, given: dict[str, Any]) -> Any:
-        if "Name" in given:
+        if "Name" in given or not {"JobName", "FunctionName", "TopicArn"} & given.keys():
             target = resource.rpartition(":")[2]
         else:
             target = given.get("JobName") or given.get("FunctionName") or given["TopicArn"]
@@ -47,7 +57,7 @@ class Services:
             answer = answer.pop(0) if len(answer) > 1 else answer[0]
         if isinstance(answer, Exception):
             raise answer
-        if "startJobRun" in resource:
+        if "glue:startJobRun" in resource:
             return {"Id": f"jr_{target}", "JobRunState": "SUCCEEDED"} | answer
         return {"Payload": answer} if "lambda" in resource else answer
 
@@ -62,7 +72,9 @@ class Services:
 
 def run(monkeypatch, services: Services, mode: str = "on", **changes: Any) -> dict[str, Any]:
     text = json.dumps(asl.definition("pipeline/stage_to_analytics.asl.yaml"))
-    for name, value in {"QualityMode": mode, "Partition": "aws"}.items():
+    has = "none" if changes.pop("lacks_engine", False) else "there"
+    given = {"QualityMode": mode, "Partition": "aws", "JobTimeoutMinutes": "120", **dict.fromkeys(RESOURCES, has)}
+    for name, value in (given | SETTINGS).items():
         text = text.replace("${" + name + "}", value)
     for name in ("TransformJobName", "JudgeJobName", "TopicArn", "VerifyOutcomeFunctionArn"):
         text = text.replace(
@@ -261,3 +273,120 @@ def test_a_crawl_that_never_ends_is_looked_at_for_two_hours(monkeypatch) -> None
     services = Services(**CRAWLED | {"getCrawler": crawler("RUNNING")})
     run(monkeypatch, services)
     assert [name for name, _ in services.calls].count("getCrawler") == 240
+
+
+# --- Engines
+
+TASKS = {
+    "fargate": "runTask.sync",
+    "emr-serverless": "startJobRun.sync",
+    "emr-step": "addStep.sync",
+    "sagemaker": "createProcessingJob.sync",
+}
+ARGV = {
+    "fargate": lambda given: given["Overrides"]["ContainerOverrides"][0]["Command"],
+    "emr-serverless": lambda given: given["JobDriver"]["SparkSubmit"]["EntryPointArguments"],
+    "emr-step": lambda given: given["Step"]["HadoopJarStep"]["Args"][6:],
+    "sagemaker": lambda given: [
+        word
+        for name, value in given["Environment"].items()
+        for word in (f"--{name.removeprefix('TARN_').lower() if name != 'TARN_JOB_RUN_ID' else 'JOB_RUN_ID'}", value)
+    ],
+}
+
+
+@pytest.mark.parametrize("engine", TASKS)
+def test_every_engine_is_told_the_same_and_verified_by_the_run_that_it_was_told(monkeypatch, engine) -> None:
+    services = Services(**GOOD)
+    assert run(monkeypatch, services, engine=engine)["status"] == "SUCCEEDED"
+    assert services.steps() == [TASKS[engine], *JUDGED[1:], "PublishBatch", "FinishBatch:PUBLISHED", "Topic"]
+    argv = ARGV[engine](services.payload(TASKS[engine]))
+    told = dict(zip(argv[::2], argv[1::2], strict=True))
+    run_id = told.pop("--JOB_RUN_ID")
+    assert told == {
+        "--team": "air",
+        "--dataset": "flights",
+        "--batch_id": "b",
+        "--attempt": "1",
+        "--manifest": INPUT["manifest_uri"],
+        "--output": INPUT["pending_uri"],
+        "--outcome": INPUT["transform_outcome_uri"],
+    }
+    assert len(run_id) == 36
+    assert services.payload("VerifyOutcome:transform")["run_id"] == run_id
+
+
+def test_an_engine_gets_its_settings_in_the_types_that_its_api_takes(monkeypatch) -> None:
+    services = Services(**GOOD)
+    for engine in TASKS:
+        run(monkeypatch, services, engine=engine)
+    network = services.payload("runTask.sync")["NetworkConfiguration"]["AwsvpcConfiguration"]
+    assert (network["Subnets"], network["SecurityGroups"]) == (["subnet-1", "subnet-2"], ["sg-1"])
+    serverless = services.payload("startJobRun.sync")
+    assert (serverless["ExecutionTimeoutMinutes"], serverless["Name"]) == (120, "b-1")
+    assert serverless["JobDriver"]["SparkSubmit"]["EntryPoint"] == "s3://assets/spark/transform_batch.py"
+    notebook = services.payload("createProcessingJob.sync")
+    assert notebook["StoppingCondition"] == {"MaxRuntimeInSeconds": 7200}
+    assert notebook["ProcessingJobName"] == "tarn-dev-air-b-1"
+
+
+@pytest.mark.parametrize("engine", TASKS)
+@pytest.mark.parametrize("error", ["States.TaskFailed", "States.Timeout", "ECS.AccessDeniedException"])
+def test_whatever_an_engine_fails_with_fails_the_batch(monkeypatch, engine, error) -> None:
+    failure = stepfunctions._ExecutionError(error, '{"Status": "FAILED"}')
+    services = Services(**GOOD | {TASKS[engine]: failure, "listSteps": {"Steps": []}})
+    execution = run(monkeypatch, services, engine=engine)
+    assert (execution["status"], execution["error"]) == ("FAILED", "BatchFailed")
+    found = ["listSteps"] if (engine, error) == ("emr-step", "States.Timeout") else []
+    assert services.steps() == [TASKS[engine], *found, "FinishBatch:FAILED", "Topic"]
+    assert services.payload("FinishBatch:FAILED")["failure"] == {"Error": error, "Cause": '{"Status": "FAILED"}'}
+
+
+@pytest.mark.parametrize(
+    ("engine", "error"),
+    [
+        ("fargate", "ECS.AmazonECSException"),
+        ("emr-serverless", "EMRServerless.ServiceQuotaExceededException"),
+        ("emr-step", "EMR.AmazonElasticMapReduceException"),
+        ("sagemaker", "SageMaker.ResourceLimitExceededException"),
+    ],
+)
+def test_a_quota_is_asked_for_again_and_then_fails_the_batch(monkeypatch, engine, error) -> None:
+    busy = stepfunctions._ExecutionError(error, "limit")
+    services = Services(**GOOD | {TASKS[engine]: [busy] * 3 + [{}]})
+    assert run(monkeypatch, services, engine=engine)["status"] == "SUCCEEDED"
+    services = Services(**GOOD | {TASKS[engine]: busy})
+    assert run(monkeypatch, services, engine=engine)["error"] == "BatchFailed"
+    assert [name for name, _ in services.calls].count(TASKS[engine]) == 31
+    assert services.payload("FinishBatch:FAILED")["failure"]["Error"] == error
+
+
+@pytest.mark.parametrize("tidying", ["listSteps", "cancelStep", None])
+def test_a_step_without_end_is_cancelled_and_its_batch_fails_for_it(monkeypatch, tidying) -> None:
+    late = stepfunctions._ExecutionError("States.Timeout", "")
+    steps = {"Steps": [{"Id": "s-1", "Name": "other-1"}, {"Id": "s-2", "Name": "b-1"}]}
+    broken = {tidying: stepfunctions._ExecutionError("States.TaskFailed", "no")} if tidying else {}
+    services = Services(**GOOD | {"addStep.sync": late, "listSteps": steps} | broken)
+    assert run(monkeypatch, services, engine="emr-step")["error"] == "BatchFailed"
+    assert services.payload("FinishBatch:FAILED")["failure"]["Error"] == "States.Timeout"
+    if tidying != "listSteps":
+        assert services.payload("cancelStep")["StepId"] == "s-2"
+
+
+@pytest.mark.parametrize("engine", [*TASKS, "abacus"])
+def test_an_engine_that_the_pipeline_does_not_have_is_a_named_failure(monkeypatch, engine) -> None:
+    services = Services(**GOOD)
+    assert run(monkeypatch, services, engine=engine, lacks_engine=True)["error"] == "BatchFailed"
+    assert services.steps() == ["FinishBatch:FAILED", "Topic"]
+    failure = services.payload("FinishBatch:FAILED")["failure"]
+    assert failure["Error"] == "EngineMissing"
+    assert f"no engine {engine}" in failure["Cause"]
+
+
+def test_what_waited_in_vain_fails_by_name_before_anything_runs(monkeypatch) -> None:
+    services = Services(**GOOD)
+    assert run(monkeypatch, services, engine="glue", missing=["air/planes"])["error"] == "BatchFailed"
+    assert services.steps() == ["FinishBatch:FAILED", "Topic"]
+    failure = services.payload("FinishBatch:FAILED")["failure"]
+    assert failure["Error"] == "DependencyNotPublished"
+    assert failure["Cause"].startswith("air/planes did not publish")

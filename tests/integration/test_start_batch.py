@@ -255,6 +255,8 @@ def test_a_run_makes_a_batch_and_starts_it(site: Site) -> None:
         "transform_outcome_uri": f"s3://{stage}/air/_batches/flights/{batch_id}/1/transform.json",
         "quality_outcome_uri": f"s3://{stage}/air/_batches/flights/{batch_id}/1/quality.json",
         "has_rules": True,
+        "engine": "glue",
+        "missing": [],
     }
     body = site.lake.s3.get_object(Bucket=stage, Key=row["manifest"])["Body"].read()
     manifest = json.loads(body)
@@ -626,3 +628,93 @@ def test_an_incomplete_tick_fails_after_it_has_done_the_rest(site: Site, functio
     with pytest.raises(function.TickIncompleteError, match="airports"):
         function.handler({}, CONTEXT)
     assert [event["dataset"] for event in site.functions.invoked] == ["flights"]
+
+
+# Engines, and datasets that wait for others
+
+
+def waiting_site(site: Site, **changed: Any) -> Site:
+    """Three staged objects of the flights, which wait for planes that published within six hours."""
+    waits = {"depends_on": ["air/planes", "air/airlines"], "depends_on_hours": 6, "depends_on_max_wait_hours": 3}
+    site.register(**waits | changed)
+    site.stage(1, 2, 3)
+    return site
+
+
+def published(site: Site, dataset: str, moment: datetime) -> None:
+    freshness.published(site.lake.datasets, "air", dataset, moment)
+
+
+def test_a_batch_is_of_its_datasets_engine(site: Site) -> None:
+    site.register(engine="fargate")
+    site.stage(1, 2, 3)
+    site.go()
+    [row] = site.batches()
+    [execution] = site.executions()
+    assert (row["engine"], json.loads(execution.execution_input)["engine"]) == ("fargate", "fargate")
+    site.register(engine="glue")
+    batches.finish(site.lake.batches, batches.of_row(row), State.FAILED, NOON)
+    again = batches.new_attempt(site.lake.batches, batches.of_row(row), NOON)
+    assert again.engine == "fargate", "what was committed with its manifest stays"
+
+
+def test_nothing_is_claimed_while_a_named_dataset_has_not_published(site: Site) -> None:
+    waiting_site(site)
+    published(site, "planes", NOON)
+    assert site.tick().due == {"flights": "enough"}
+    report = site.go()
+    assert (report.held_by, report.committed, site.batches()) == (["air/airlines"], [], [])
+    tick = site.tick_row()
+    assert (tick["held_by"], tick["held_since"]) == (["air/airlines"], clock.stamp(NOON))
+    site.now += timedelta(hours=1)
+    assert site.go().held_by == ["air/airlines"]
+    assert site.tick_row()["held_since"] == clock.stamp(NOON), "a wait counts from its beginning"
+
+
+def test_it_is_claimed_once_all_have_published(site: Site) -> None:
+    waiting_site(site)
+    published(site, "planes", NOON)
+    site.go()
+    published(site, "airlines", NOON)
+    report = site.go()
+    assert (report.held_by, len(report.committed)) == ([], 1)
+    assert "held_by" not in site.tick_row()
+    assert "held_since" not in site.tick_row()
+    [row] = site.batches()
+    assert "missing" not in row
+
+
+@pytest.mark.parametrize(("ago", "waits"), [(6, False), (7, True)])
+def test_a_publication_counts_for_its_window(site: Site, ago: int, waits: bool) -> None:
+    waiting_site(site, depends_on=["air/planes"])
+    published(site, "planes", NOON - timedelta(hours=ago))
+    assert bool(site.go().held_by) is waits
+
+
+def test_a_wait_that_is_over_makes_one_batch_that_says_for_whom_it_waited(site: Site) -> None:
+    waiting_site(site, max_items=1)
+    published(site, "planes", NOON)
+    site.go()
+    site.now += timedelta(hours=2, minutes=59)
+    assert site.go().committed == []
+    site.now += timedelta(minutes=1)
+    assert len(site.go().committed) == 1
+    [row] = site.batches()
+    [execution] = site.executions()
+    assert row["missing"] == json.loads(execution.execution_input)["missing"] == ["air/airlines"]
+    assert site.go().committed == [], "the next batch waits anew"
+    batches.finish(site.lake.batches, batches.of_row(row), State.FAILED, site.now)
+    again = batches.new_attempt(site.lake.batches, batches.of_row(row), site.now)
+    [row] = site.batches()
+    assert (again.missing, "missing" in row) == ((), False), "a new attempt does not wait, and does not fail for it"
+
+
+def test_a_batch_that_was_committed_before_its_start_is_started_with_what_it_was_committed_with(site: Site) -> None:
+    batch = Batch("air", "flights", "b1", engine="emr-step", missing=("air/planes",))
+    site.register()
+    batches.open_batch(site.lake.batches, batch, NOON)
+    assert batches.commit(site.lake.batches, batch, NOON, objects=1, size=1, has_rules=False)
+    site.go()
+    [execution] = site.executions()
+    told = json.loads(execution.execution_input)
+    assert (told["engine"], told["missing"]) == ("emr-step", ["air/planes"])

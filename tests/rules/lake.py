@@ -29,6 +29,12 @@ SYNC_ACTIONS = {
     },
     "codebuild:startBuild.sync": {"codebuild:StartBuild", "codebuild:StopBuild", "codebuild:BatchGetBuilds", *EVENTS},
     "ecs:runTask.sync": {"ecs:RunTask", "ecs:StopTask", "ecs:DescribeTasks", *EVENTS},
+    "elasticmapreduce:addStep.sync": {
+        "elasticmapreduce:AddJobFlowSteps",
+        "elasticmapreduce:DescribeStep",
+        "elasticmapreduce:CancelSteps",
+        *EVENTS,
+    },
     "emr-serverless:startJobRun.sync": {
         "emr-serverless:StartJobRun",
         "emr-serverless:GetJobRun",
@@ -186,7 +192,7 @@ class SyncActions(CloudFormationLintRule):
             if machine["Type"] != "AWS::Serverless::StateMachine" or not isinstance(uri, str):
                 continue
             role = _names(machine["Properties"].get("Role"))
-            granted = {f"the role {role}": _actions_of(resources, role)}
+            granted = {f"the role {role}": _actions_of(path, role)}
             boundary = resources.get(role, {}).get("Properties", {}).get("PermissionsBoundary")
             for other, policy in _resolve(path, boundary):
                 document = _load(other)["Resources"][policy]["Properties"]["PolicyDocument"]
@@ -217,23 +223,36 @@ def _sync_tasks(machine: Content) -> Iterator[str]:
             yield from _sync_tasks(inner)
 
 
-def _actions_of(resources: Content, role: str) -> set[str]:
-    """What a role's own policies allow, those that stand apart too."""
+def _actions_of(path: Path, role: str) -> set[str]:
+    """What a role's own policies allow, those that stand apart too, in its template or beside it.
+
+    A policy under a condition counts: it stands where what it is about stands.
+    """
+    resources = _load(path)["Resources"]
     documents = [one["PolicyDocument"] for one in resources.get(role, {}).get("Properties", {}).get("Policies", [])]
-    for resource in resources.values():
-        given = resource.get("Properties", {})
-        if resource["Type"] == "AWS::IAM::Policy" and role in {_names(one) for one in given["Roles"]}:
-            documents.append(given["PolicyDocument"])
+    for other in sorted({path, *path.parent.glob("*.yaml")}):
+        for resource in (_load(other).get("Resources") or {}).values():
+            given = resource.get("Properties", {})
+            if resource["Type"] == "AWS::IAM::Policy" and any(
+                (path, role) in _resolve(other, one) for one in given["Roles"]
+            ):
+                documents.append(given["PolicyDocument"])
     return {action for document in documents for action in _actions(document)}
 
 
 def _actions(document: Content) -> set[str]:
+    """The actions that a policy allows, those of statements under a condition too."""
     return {
         action
-        for statement in document["Statement"]
-        if statement["Effect"] == "Allow"
-        for action in _listed(statement.get("Action"))
+        for statement in map(under_condition, document["Statement"])
+        if statement.get("Effect") == "Allow"
+        for action in map(under_condition, _listed(statement.get("Action")))
     }
+
+
+def under_condition(value: Any) -> Any:
+    """What stands in a list where the condition holds."""
+    return value["Fn::If"][1] if isinstance(value, dict) and "Fn::If" in value else value
 
 
 def _granted(key_policy: Content, service: str) -> set[str]:

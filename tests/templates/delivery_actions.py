@@ -101,6 +101,21 @@ HANDLERS: Mapping[str, frozenset[str]] = {
         "ListTagsOfResource TagResource UntagResource UpdateContinuousBackups UpdateTable UpdateTimeToLive",
         "kms: CreateGrant DescribeKey",
     ),
+    "AWS::ECS::Cluster": actions(
+        "ecs: CreateCluster DeleteCluster DescribeClusters ListTagsForResource TagResource UntagResource UpdateCluster "
+        "UpdateClusterSettings",
+        "iam: CreateServiceLinkedRole",
+    ),
+    "AWS::ECS::TaskDefinition": actions(
+        "ecs: DeregisterTaskDefinition DescribeTaskDefinition ListTagsForResource RegisterTaskDefinition TagResource "
+        "UntagResource",
+        "iam: PassRole",
+    ),
+    "AWS::EMRServerless::Application": actions(
+        "emr-serverless: CreateApplication DeleteApplication GetApplication TagResource UntagResource "
+        "UpdateApplication",
+        "iam: CreateServiceLinkedRole",
+    ),
     "AWS::Events::Rule": actions(
         "events: DeleteRule DescribeRule DisableRule EnableRule ListTagsForResource ListTargetsByRule PutRule "
         "PutTargets RemoveTargets TagResource UntagResource",

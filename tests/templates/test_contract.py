@@ -54,7 +54,7 @@ def test_no_template_is_too_long_to_read(path) -> None:
 @pytest.mark.parametrize(("layer", "path"), templates.STANDALONE.items())
 def test_a_layer_as_a_stack_of_its_own_is_the_layer_and_nothing_else(layer, path) -> None:
     alone = templates.load(path)
-    assert len((templates.ROOT / path).read_text(encoding="utf-8").splitlines()) <= 40
+    assert len((templates.ROOT / path).read_text(encoding="utf-8").splitlines()) <= 50
     assert set(alone) == {"Transform", "Description", "Parameters", "Resources"}
     [nested] = alone["Resources"].values()
     assert nested["Type"] == "AWS::CloudFormation::Stack"

@@ -23,6 +23,8 @@ STAGES = ("check", "diff", "deploy", "smoke")
 # What CloudFormation does not do for a team: its tags stay, and no boundary comes off. The rest is of other layers.
 NOT_FOR_TEAMS = {
     "cloudformation:UpdateTerminationProtection",
+    "ecs:UntagResource",
+    "emr-serverless:UntagResource",
     "glue:UntagResource",
     "iam:DeleteRolePermissionsBoundary",
     "states:UntagResource",

@@ -44,7 +44,7 @@ def test_the_machine_may_call_it_by_its_name_within_the_teams_boundary() -> None
     pattern = allowed["Resource"]["Fn::Sub"].rpartition(":")[2]
     assert pattern == NAME.removesuffix("${DatasetName}") + "*"
     boundary = templates.load(templates.ROOT / "team/template.yaml")["Resources"]["Boundary"]["Properties"]
-    functions = [one for one in boundary["PolicyDocument"]["Statement"] if one["Action"] == "lambda:InvokeFunction"]
+    functions = [one for one in boundary["PolicyDocument"]["Statement"] if one.get("Action") == "lambda:InvokeFunction"]
     named = str([one["Resource"] for one in functions])
     assert "function:tarn-${EnvironmentName}-" in named
 

@@ -87,6 +87,15 @@ MACHINE = """
         Statement:
           - {Effect: Allow, Action: "glue:*"}
 """
+CONDITIONED = MACHINE.replace(
+    """          - {Effect: Allow, Action: "glue:*"}
+""",
+    """          - !If
+            - HasJobs
+            - {Effect: Allow, Action: ["glue:*", !If [HasJobs, "ecs:*", !Ref AWS::NoValue]]}
+            - !Ref AWS::NoValue
+""",
+)
 DEFINITION = """
 States:
   All:
@@ -129,6 +138,7 @@ def folder(tmp_path):
         (lake.OwnLogGroup, FUNCTION, "{RetentionInDays: 30}", "{}", "WorkLogGroup keeps its lines for ever"),
         (lake.KeyForService, QUEUE + POLICY, "s3.amazonaws.com", "events.amazonaws.com", "the key Key refuses it"),
         (lake.SyncActions, MACHINE, "glue:BatchStopJobRun", "glue:Nothing", "glue:BatchStopJobRun in the role"),
+        (lake.SyncActions, CONDITIONED, '"glue:*"', "glue:StartJobRun", "glue:GetJobRuns in the boundary Boundary"),
         (lake.SyncActions, MACHINE, '"glue:*"', "glue:StartJobRun", "glue:GetJobRuns in the boundary Boundary"),
     ],
 )
@@ -195,6 +205,20 @@ def test_a_template_given_as_text_has_no_other_files(folder) -> None:
             "glue:BatchStopJobRun",
             "glue:startJobRun.sync needs glue:BatchStopJobRun in the boundary Boundary",
         ),
+        (
+            lake.SyncActions,
+            "pipeline/stage_to_analytics.yaml",
+            "pipeline/engines.yaml",
+            "ecs:StopTask",
+            "ecs:runTask.sync needs ecs:StopTask in the role StageToAnalyticsStateMachineRole",
+        ),
+        (
+            lake.SyncActions,
+            "pipeline/stage_to_analytics.yaml",
+            "team/template.yaml",
+            "emr-serverless:CancelJobRun",
+            "emr-serverless:startJobRun.sync needs emr-serverless:CancelJobRun in the boundary Boundary",
+        ),
     ],
 )
 def test_the_lakes_own_wiring_is_followed(tmp_path, rule, template, broken, part, says) -> None:
@@ -212,6 +236,41 @@ def test_the_lakes_own_wiring_is_followed(tmp_path, rule, template, broken, part
     assert part in text
     (tmp_path / broken).write_text(text.replace(part, f"{part}X"))
     assert says in " ".join(match.message for match in rule().match(cfn))
+
+
+def test_what_another_template_adds_to_a_role_counts(folder) -> None:
+    """As the engines' permissions are added to the machine's role, by its name."""
+    without = MACHINE.replace("glue:BatchStopJobRun", "glue:Nothing")
+    assert findings(folder, lake.SyncActions(), without) == [
+        "glue:startJobRun.sync needs glue:BatchStopJobRun in the role MachineRole"
+    ]
+    lake._load.cache_clear()
+    lake._parents.cache_clear()
+    (folder / "parent.yaml").write_text(
+        PARENT
+        + """
+  AddedStack:
+    Type: AWS::CloudFormation::Stack
+    Properties:
+      TemplateURL: added.yaml
+      Parameters: {RoleName: !GetAtt ChildStack.Outputs.RoleName}
+"""
+    )
+    (folder / "added.yaml").write_text(
+        """
+Parameters: {RoleName: {Type: String}}
+Resources:
+  Added:
+    Type: AWS::IAM::Policy
+    Condition: HasJobs
+    Properties:
+      Roles: [!Ref RoleName]
+      PolicyDocument: {Statement: [{Effect: Allow, Action: glue:BatchStopJobRun}]}
+"""
+    )
+    assert (
+        findings(folder, lake.SyncActions(), f"{without}\nOutputs: {{RoleName: {{Value: !Ref MachineRole}}}}\n") == []
+    )
 
 
 def test_every_rule_has_an_id_of_its_own_and_a_reason() -> None:

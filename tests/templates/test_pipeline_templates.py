@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
-from lake import registration
+from lake import engines, registration
 from tarn import templates
 
 DATASET = templates.load("pipeline/dataset.yaml")
@@ -22,6 +23,7 @@ GIVEN = {
     "AssetPrefix": "assets/0123/flights/",
     "RegistrarFunctionArn": "arn:aws:lambda:eu-west-1:123456789012:function:registrar",
     "Columns": "year:int, carrier:string:required",
+    "EnginesStack": "glue,fargate",
     "DatasetQueue": "https://sqs.eu-west-1.amazonaws.com/123456789012/tarn-local-air-flights",
 }
 ABSENT = object()
@@ -86,11 +88,38 @@ def test_the_registrar_takes_a_dataset_in_python_that_is_crawled() -> None:
 
 def test_the_registrar_takes_the_pipelines_row() -> None:
     read = registration.read(registration.Pipeline, sent(PIPELINE, "Registration", GIVEN))
-    assert (read.team, read.pipeline) == ("air", "main")
+    assert (read.team, read.pipeline, read.engines) == ("air", "main", ["glue", "fargate"])
+
+
+def test_the_registrar_takes_a_dataset_on_another_engine_that_waits_for_others() -> None:
+    given = GIVEN | {"Engine": "sagemaker", "HeavyTransform": "heavy.ipynb", "DependsOn": "air/planes, air/airlines"}
+    read = registration.read(registration.Dataset, sent(DATASET, "Registration", given))
+    assert (read.engine, read.depends_on, read.depends_on_hours) == ("sagemaker", ["air/planes", "air/airlines"], 24)
+
+
+def test_the_template_offers_the_engines_that_the_registrar_knows_and_the_pipeline_can_have() -> None:
+    assert tuple(DATASET["Parameters"]["Engine"]["AllowedValues"]) == engines.ENGINES
+    _, listed = templates.load("pipeline/engines.yaml")["Outputs"]["EngineNames"]["Value"]["Fn::Join"]
+    assert tuple(one["Fn::If"][1] if isinstance(one, dict) else one for one in listed) == engines.ENGINES
+    for named in engines.PARAMETERS.values():
+        for parameter in re.findall(r"[A-Z]\w+", named):
+            assert parameter in PIPELINE["Parameters"]
+            assert parameter in templates.load("template.yaml")["Parameters"]
 
 
 @pytest.mark.parametrize("edge", ["MinValue", "MaxValue"])
-@pytest.mark.parametrize("name", ["MinItems", "MaxItems", "MaxWaitMinutes", "MaxObjectMiB", "FreshnessHours"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "MinItems",
+        "MaxItems",
+        "MaxWaitMinutes",
+        "MaxObjectMiB",
+        "FreshnessHours",
+        "DependsOnHours",
+        "DependsOnMaxWaitHours",
+    ],
+)
 def test_the_template_allows_no_number_that_the_registrar_refuses(name, edge) -> None:
     given = GIVEN | {"MinItems": "1", "MaxItems": "10000", name: str(DATASET["Parameters"][name][edge])}
     registration.read(registration.Dataset, sent(DATASET, "Registration", given))

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 import jsonata
 import pytest
 
+from lake import engines
 from tarn import templates
+from tests.rules.lake import EVENTS, SYNC_ACTIONS, under_condition
 from tests.templates import asl
 
 DEFINITION = "pipeline/stage_to_analytics.asl.yaml"
@@ -30,16 +33,47 @@ AFTER_THE_ROW = {
     "NotifyFailed": "BatchFailed",
     "FinishFailedBatch": "BatchFailed",
 }
+AFTER_THE_LIMIT = {"FindStep", "CancelStep"}
+"""What tidies up behind a step whose time is over: the failure is that, whatever becomes of the tidying."""
+ENGINES = {
+    "glue": "TransformBatch",
+    "fargate": "RunTask",
+    "emr-serverless": "RunServerlessJob",
+    "emr-step": "RunStep",
+    "sagemaker": "RunNotebook",
+}
 ACTIONS = {
     # https://docs.aws.amazon.com/step-functions/latest/dg/connect-glue.html and its neighbours
-    "glue:startJobRun.sync": {"glue:StartJobRun", "glue:GetJobRun", "glue:GetJobRuns", "glue:BatchStopJobRun"},
+    **SYNC_ACTIONS,
+    "ecs:runTask.sync": {*SYNC_ACTIONS["ecs:runTask.sync"], "iam:PassRole"},
+    "emr-serverless:startJobRun.sync": {*SYNC_ACTIONS["emr-serverless:startJobRun.sync"], "iam:PassRole"},
+    "sagemaker:createProcessingJob.sync": {
+        *SYNC_ACTIONS["sagemaker:createProcessingJob.sync"],
+        "sagemaker:AddTags",  # of the job's own tags, and Step Functions'
+        "iam:PassRole",
+    },
+    "aws-sdk:emr:listSteps": {"elasticmapreduce:ListSteps"},
+    "elasticmapreduce:cancelStep": {"elasticmapreduce:CancelSteps"},
     "aws-sdk:glue:startCrawler": {"glue:StartCrawler"},
     "aws-sdk:glue:getCrawler": {"glue:GetCrawler"},
     "lambda:invoke": {"lambda:InvokeFunction"},
     "sns:publish": {"sns:Publish"},
 }
+ABOUT_THE_TARGET = {
+    "ecs:runTask.sync": {"ecs:RunTask"},
+    "emr-serverless:startJobRun.sync": SYNC_ACTIONS["emr-serverless:startJobRun.sync"] - EVENTS,
+    "elasticmapreduce:addStep.sync": SYNC_ACTIONS["elasticmapreduce:addStep.sync"] - EVENTS,
+    "sagemaker:createProcessingJob.sync": {"iam:PassRole"},
+}
+"""Of those actions the ones on what a task names below; the others are on rules, roles, and what the task starts."""
 TARGETS = {
     "glue:startJobRun.sync": "JobName",
+    "ecs:runTask.sync": "TaskDefinition",
+    "emr-serverless:startJobRun.sync": "ApplicationId",
+    "elasticmapreduce:addStep.sync": "ClusterId",
+    "aws-sdk:emr:listSteps": "ClusterId",
+    "elasticmapreduce:cancelStep": "ClusterId",
+    "sagemaker:createProcessingJob.sync": "RoleArn",
     "aws-sdk:glue:startCrawler": "Name",
     "aws-sdk:glue:getCrawler": "Name",
     "lambda:invoke": "FunctionName",
@@ -55,15 +89,33 @@ def ways_on(state: dict[str, Any]) -> list[str]:
 def test_the_definition_is_a_valid_machine() -> None:
     given = templates.load(TEMPLATE)["Resources"]["StageToAnalyticsStateMachine"]["Properties"]
     names = dict.fromkeys(given["DefinitionSubstitutions"], "arn:aws:lambda:eu-west-1:123456789012:function:f")
-    assert asl.findings(MACHINE, names | {"Partition": "aws", "QualityMode": "on"}) == []
+    plain = {"Partition": "aws", "QualityMode": "on", "JobTimeoutMinutes": "120"}
+    assert asl.findings(MACHINE, names | plain) == []
 
 
 def test_every_task_has_the_one_catch_route_until_the_row_says_how_the_batch_ended() -> None:
     for name, task in TASKS.items():
         if name in AFTER_THE_ROW:
             assert task["Catch"] == [{"ErrorEquals": ["States.ALL"], "Next": AFTER_THE_ROW[name]}], name
+        elif name in AFTER_THE_LIMIT:
+            assert task["Catch"] == [{"ErrorEquals": ["States.ALL"], "Next": "FinishFailedBatch"}], name
         else:
-            assert task["Catch"] == CATCH, name
+            assert task["Catch"][-1:] == CATCH, name
+            assert len(task["Catch"]) == 1 or name == "RunStep"
+
+
+def test_a_step_without_end_is_found_and_cancelled_and_its_failure_is_the_time_limit() -> None:
+    late = STATES["RunStep"]["Catch"][0]
+    assert (late["ErrorEquals"], late["Assign"], late["Next"]) == (["States.Timeout"], CATCH[0]["Assign"], "FindStep")
+    steps = [{"Id": "s-1", "Name": "other-1"}, {"Id": "s-2", "Name": "b-1"}]
+    states = {"result": {"Steps": steps}, "context": {"Execution": {"Name": "b-1"}}}
+    found = evaluate(STATES["FindStep"]["Assign"]["steps"], {"states": states})
+    assert found == steps[1:]
+    assert evaluate(STATES["CancelStep"]["Arguments"]["StepId"], {"steps": found}) == "s-2"
+    assert STATES["RunStep"]["Arguments"]["Step"]["Name"] == "{% $states.context.Execution.Name %}"
+    gone = states | {"result": {"Steps": steps[:1]}}
+    assert evaluate(STATES["FindStep"]["Assign"]["steps"], {"states": gone}) == []
+    assert STATES["IsFound"]["Default"] == "FinishFailedBatch"
 
 
 def test_every_way_ends_in_a_named_final_state() -> None:
@@ -83,7 +135,7 @@ def test_every_task_has_its_own_time_limit_and_the_machine_has_none() -> None:
     jobs = templates.load("pipeline/jobs.yaml")["Parameters"]["JobTimeoutMinutes"]
     for name, task in TASKS.items():
         assert task["TimeoutSeconds"] > 0, name
-        if "startJobRun" in task["Resource"]:
+        if ".sync" in task["Resource"]:
             assert task["TimeoutSeconds"] > jobs["MaxValue"] * 60
     functions = templates.load(TEMPLATE)["Resources"]
     for name, task in TASKS.items():
@@ -98,9 +150,14 @@ def test_one_retry_profile_for_each_class_of_error() -> None:
         by_service.setdefault(task["Resource"].partition(":::")[2], []).append(task["Retry"])
     for service, profiles in by_service.items():
         assert all(one == profiles[0] for one in profiles), service
-    busy = by_service["glue:startJobRun.sync"][0][0]
-    assert "Glue.ConcurrentRunsExceededException" in busy["ErrorEquals"]
-    assert busy["IntervalSeconds"] >= 60
+    assert "Glue.ConcurrentRunsExceededException" in by_service["glue:startJobRun.sync"][0][0]["ErrorEquals"]
+    for name in ENGINES.values():
+        busy = TASKS[name]["Retry"][0]
+        assert busy["IntervalSeconds"] >= 60, "a quota is asked for again in minutes"
+        assert busy["MaxAttempts"] <= 60, "and not for ever"
+        assert not {"States.TaskFailed", "States.Timeout"} & {
+            one for r in TASKS[name]["Retry"] for one in r["ErrorEquals"]
+        }
     assert all("States.ALL" not in one["ErrorEquals"] for task in TASKS.values() for one in task["Retry"])
     assert all("States.TaskFailed" not in one["ErrorEquals"] for one in by_service["glue:startJobRun.sync"][0]), (
         "a job that failed is a failed batch: its retry is a new attempt"
@@ -129,6 +186,9 @@ def test_the_machine_may_run_the_crawlers_that_datasets_make() -> None:
 def test_nothing_is_published_before_it_is_judged() -> None:
     before = {name for name, state in STATES.items() if "PublishBatch" in ways_on(state)}
     assert before == {"HasRules", "IsBlocked"}
+    assert {name for name, state in STATES.items() if "HasRules" in ways_on(state)} == {"VerifyTransform"}
+    verified = {name for name, state in STATES.items() if "VerifyTransform" in ways_on(state)}
+    assert verified == set(ENGINES.values()), "the outcome file of every engine is looked at"
     assert STATES["HasRules"]["Choices"][0]["Next"] == "JudgeBatch"
     assert ways_on(STATES["JudgeBatch"]) == ["VerifyVerdict", "FinishFailedBatch"]
     assert ways_on(STATES["VerifyVerdict"]) == ["IsBlocked", "FinishFailedBatch"]
@@ -155,6 +215,74 @@ def test_rules_are_judged_unless_quality_is_off(has_rules, mode, goes_to_the_jud
 def test_what_was_not_judged_is_called_so(has_rules, outcome) -> None:
     states = {"context": {"Execution": {"Input": {"has_rules": has_rules}}}}
     assert evaluate(STATES["VerifyTransform"]["Assign"]["quality"], {"states": states}) == {"outcome": outcome}
+
+
+def chosen(given: dict[str, Any], has: str = "yes") -> tuple[str, dict[str, Any]]:
+    """Where ChooseEngine leads, and what it assigns; ``has`` is what stands for each engine's resource."""
+    states = {"context": {"Execution": {"Input": given}}}
+    for one in STATES["ChooseEngine"]["Choices"]:
+        if evaluate(re.sub(r"\$\{\w+\}", has, one["Condition"]), {"states": states}) is True:
+            return one["Next"], one.get("Assign", {})
+    return STATES["ChooseEngine"]["Default"], {}
+
+
+@pytest.mark.parametrize("engine", engines.ENGINES)
+def test_each_engine_has_a_task_of_its_own_and_a_run_id_that_its_program_is_told(engine) -> None:
+    state, assigned = chosen({"engine": engine, "missing": []})
+    assert state == ENGINES[engine]
+    if engine == "glue":
+        assert "transform_run_id" in STATES[state]["Assign"]
+    else:
+        assert assigned == {"transform_run_id": "{% $uuid() %}"}
+        assert json.dumps(STATES[state]["Arguments"]).count('"{% $transform_run_id %}"') >= 1
+        assert chosen({"engine": engine, "missing": []}, has="none")[0] == "RefuseEngine"
+
+
+def test_an_execution_of_an_older_lake_runs_on_glue() -> None:
+    assert chosen({}) == ("TransformBatch", {})
+
+
+def test_a_batch_whose_wait_was_too_long_fails_by_name_before_anything_runs() -> None:
+    given = {"engine": "glue", "missing": ["air/planes", "air/airlines"]}
+    state, assigned = chosen(given)
+    assert (state, assigned["failure"]["Error"]) == ("FinishFailedBatch", "DependencyNotPublished")
+    states = {"context": {"Execution": {"Input": given}}}
+    told = evaluate(assigned["failure"]["Cause"], {"states": states})
+    assert told.startswith("air/planes, air/airlines did not publish")
+
+
+def test_an_engine_that_the_pipeline_lacks_is_named() -> None:
+    failure = STATES["RefuseEngine"]["Assign"]["failure"]
+    assert failure["Error"] == "EngineMissing"
+    states = {"context": {"Execution": {"Input": {"engine": "fargate"}}}}
+    assert evaluate(failure["Cause"], {"states": states}).startswith("this pipeline has no engine fargate")
+
+
+def test_every_program_is_told_the_same_words() -> None:
+    """As Glue tells them: what a word means does not depend on the engine."""
+    glue = {name[2:]: value for name, value in STATES["TransformBatch"]["Arguments"]["Arguments"].items()}
+    words = glue | {"JOB_RUN_ID": "{% $transform_run_id %}"}
+    argv = {
+        "RunTask": STATES["RunTask"]["Arguments"]["Overrides"]["ContainerOverrides"][0]["Command"],
+        "RunServerlessJob": STATES["RunServerlessJob"]["Arguments"]["JobDriver"]["SparkSubmit"]["EntryPointArguments"],
+        "RunStep": STATES["RunStep"]["Arguments"]["Step"]["HadoopJarStep"]["Args"][6:],
+    }
+    for name, given in argv.items():
+        assert dict(zip(given[::2], given[1::2], strict=True)) == {f"--{word}": words[word] for word in words}, name
+    environment = STATES["RunNotebook"]["Arguments"]["Environment"]
+    assert environment == {f"TARN_{word.upper()}": words[word] for word in words}
+
+
+def test_a_notebooks_job_is_called_as_the_role_allows_and_sagemaker_takes() -> None:
+    """At most 63 characters: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateProcessingJob.html"""
+    name = STATES["RunNotebook"]["Arguments"]["ProcessingJobName"]
+    given = name.replace("${EnvironmentName}", "local").replace("${TeamName}", "t" * 20)
+    batch = f"{datetime(2026, 11, 24, tzinfo=UTC):%Y%m%dt%H%M%S}-{'0' * 12}-99"
+    told = evaluate(given, {"states": {"context": {"Execution": {"Name": batch}}}})
+    assert re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}", told), len(told)
+    policy = templates.load("pipeline/engines.yaml")["Resources"]["NotebookPolicy"]["Properties"]["PolicyDocument"]
+    allowed = policy["Statement"][0]["Resource"]["Fn::Sub"].rpartition("/")[2]
+    assert allowed == "tarn-${EnvironmentName}-${TeamName}-*"
 
 
 COPIED_AT = "2026-11-23T16:44:01.000Z"
@@ -218,8 +346,12 @@ def called(definition: str) -> set[tuple[str, str]]:
 def machine_of(template: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Properties of the template's one machine, and the statements of its role."""
     [machine] = [one for one in template["Resources"].values() if one["Type"] == "AWS::Serverless::StateMachine"]
-    role = template["Resources"][machine["Properties"]["Role"]["Fn::GetAtt"][0]]["Properties"]
-    statements = [one for policy in role["Policies"] for one in policy["PolicyDocument"]["Statement"]]
+    name = machine["Properties"]["Role"]["Fn::GetAtt"][0]
+    role = template["Resources"][name]["Properties"]
+    policies = list(role["Policies"])
+    if name == "StageToAnalyticsStateMachineRole":
+        policies += [one["Properties"] for one in templates.load("pipeline/engines.yaml")["Resources"].values()]
+    statements = [one for policy in policies for one in policy["PolicyDocument"]["Statement"]]
     return machine["Properties"], statements
 
 
@@ -246,10 +378,29 @@ def test_what_the_machine_calls_its_role_allows(machine) -> None:
                 if one["Effect"] == "Allow" and needed in listed(one["Action"]) and one["Resource"] != "*"
             ]
             assert allowing, f"{machine}: no statement allows {needed}"
-            if target.startswith("${"):
+            if target.startswith("${") and needed in ABOUT_THE_TARGET.get(action, {needed}):
                 meant = logical_ids(properties["DefinitionSubstitutions"][target[2:-1]]) - {"AWS"}
                 allowed = {name for one in allowing for name in logical_ids(one["Resource"])}
                 assert meant <= allowed, f"{machine}: {needed} is not allowed on {meant}"
+
+
+def test_each_role_is_handed_to_its_engines_service_alone() -> None:
+    _, statements = machine_of(templates.load(TEMPLATE))
+    passed = {
+        one["Condition"]["StringEquals"]["iam:PassedToService"]: logical_ids(one["Resource"])
+        for one in statements
+        if one["Action"] == "iam:PassRole"
+    }
+    assert passed == {
+        "ecs-tasks.amazonaws.com": {"FargateTaskRoleArn", "FargateTaskStartRoleArn"},
+        "emr-serverless.amazonaws.com": {"EmrServerlessJobRoleArn"},
+        "sagemaker.amazonaws.com": {"NotebookRoleArn"},
+    }
+    boundary = templates.load("team/template.yaml")["Resources"]["Boundary"]["Properties"]["PolicyDocument"][
+        "Statement"
+    ]
+    [most] = [one for one in map(under_condition, boundary) if one.get("Action") == "iam:PassRole"]
+    assert set(most["Condition"]["StringEquals"]["iam:PassedToService"]) == set(passed)
 
 
 @pytest.mark.parametrize("machine", ["raw_to_stage", "stage_to_analytics"])
@@ -270,7 +421,12 @@ def test_every_substitution_is_given_and_used(machine) -> None:
 def test_the_teams_boundary_allows_whatever_a_role_of_the_pipeline_may_do() -> None:
     """Else a role looks right in its template and is denied at run time."""
     boundary = templates.load("team/template.yaml")["Resources"]["Boundary"]["Properties"]["PolicyDocument"]
-    most = {action for one in boundary["Statement"] if one["Effect"] == "Allow" for action in listed(one["Action"])}
+    most = {
+        under_condition(action)
+        for one in map(under_condition, boundary["Statement"])
+        if one["Effect"] == "Allow"
+        for action in listed(one["Action"])
+    }
     beyond = {
         f"{path}:{name}: {action}"
         for path in templates.paths()

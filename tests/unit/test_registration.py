@@ -68,6 +68,10 @@ def test_text_becomes_the_types_of_the_row() -> None:
         "publish": "partition",
         "on_change": "keep",
         "freshness_hours": 0,
+        "engine": "glue",
+        "depends_on": [],
+        "depends_on_hours": 24,
+        "depends_on_max_wait_hours": 24,
         "table_name": "flights",
         "database_name": "tarn_test_air",
         "queue_url": "https://sqs.eu-west-1.amazonaws.com/123456789012/tarn-test-air-flights",
@@ -166,9 +170,10 @@ def test_many_wrong_fields_are_cut_to_what_cloudformation_takes() -> None:
 
 
 def test_a_pipeline() -> None:
-    given = {"Team": "air", "Pipeline": "main", "QueueUrl": GIVEN["QueueUrl"]}
+    given = {"Team": "air", "Pipeline": "main", "QueueUrl": GIVEN["QueueUrl"], "Engines": "glue,fargate"}
     assert registration.row(registration.read(registration.Pipeline, given)) == {
         "team": "air",
         "pipeline": "main",
         "queue_url": GIVEN["QueueUrl"],
+        "engines": ["glue", "fargate"],
     }

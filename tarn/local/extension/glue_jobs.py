@@ -2,33 +2,29 @@
 
 Stock MiniStack marks a Spark job SUCCEEDED without running it when there is no Docker, forgets
 `ExecutionProperty`, and stops a run by name only. Here `StartJobRun` starts a process
-(`spark_process`) whose end alone decides the state of the run: SUCCEEDED means that it ran and
+(`program_runs`) whose end alone decides the state of the run: SUCCEEDED means that it ran and
 exited with 0.
 https://docs.aws.amazon.com/glue/latest/dg/aws-glue-api-jobs-runs.html
 """
 
 from __future__ import annotations
 
-import contextvars
 import logging
 import os
 import secrets
-import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from tarn.local.extension.clients import Clients
-from tarn.local.extension.job_logs import ERROR_GROUP, OUTPUT_GROUP, LogShipper
+from tarn.local.extension.job_logs import ERROR_GROUP, OUTPUT_GROUP
 from tarn.local.extension.patching import original, replace
-from tarn.local.extension.role_sessions import RoleError, RoleSession, assumed
-from tarn.local.extension.s3_filesystem import S3FileSystem
-from tarn.local.extension.spark_process import JobError, JobProcess, JobScript
-from tarn.local.extension.webhdfs import FileSystemServer
+from tarn.local.extension.program_runs import JobError, Log, Program, ProgramRuns, Start
+from tarn.local.extension.role_sessions import RoleSession
+from tarn.local.extension.spark_process import SparkScript, prepared
 from tarn.local.settings import Settings
 
 logger = logging.getLogger("tarn.local.glue")
@@ -38,7 +34,9 @@ GLUE_VERSION = "5.1"
 ACTIVE = ("STARTING", "RUNNING", "STOPPING")
 # Of a job and of a job's properties in CloudFormation, and dropped by MiniStack.
 _KEPT = ("ExecutionProperty", "ExecutionClass", "MaintenanceWindow", "JobRunQueuingEnabled")
-_LOG_SECONDS = 2.0
+# Glue's own: they configure the process and mean nothing to the script.
+_FOR_GLUE = {"--conf", "--extra-jars", "--extra-py-files", "--extra-files", "--user-jars-first", "--job-language"}
+_UNSUPPORTED = {"--additional-python-modules", "--class"}
 
 
 def install(settings: Settings) -> None:
@@ -58,15 +56,14 @@ def install(settings: Settings) -> None:
 
 
 class JobRuns:
-    """Starts and stops runs; each has a thread of its own, and no request waits for one."""
+    """Starts and stops runs; no request waits for one."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
         self._clients = Clients(settings)
+        self._programs = ProgramRuns(settings, "glue")
         # a job's `Timeout` is in minutes, and a test should not take one
         self._minute_seconds = float(os.environ.get("TARN_GLUE_MINUTE_SECONDS", "60"))
         self._lock = threading.Lock()
-        self._stopping: dict[str, threading.Event] = {}
 
     def start(self, request: dict[str, Any]) -> Any:
         """StartJobRun: accept the run and go on beside it."""
@@ -85,20 +82,23 @@ class JobRuns:
             limit = job.get("ExecutionProperty", {}).get("MaxConcurrentRuns", 1)
             if sum(other["JobRunState"] in ACTIVE for other in runs) >= limit:
                 return _error("ConcurrentRunsExceededException", f"Concurrent runs exceeded for {name}")
+            self._begin(job, run)
             runs.append(run)
-            self._stopping[run["Id"]] = threading.Event()
-        script = JobScript(
-            command["Name"],
-            command.get("ScriptLocation", ""),
-            _arguments(job, run),
-            run["Timeout"] * self._minute_seconds,
-        )
-        # a new thread starts without the request's account and region, which the services look up
-        context = contextvars.copy_context()
-        threading.Thread(
-            target=context.run, args=(self._run, run, job.get("Role", ""), script), name=run["Id"], daemon=True
-        ).start()
         return _answer({"JobRunId": run["Id"]})
+
+    def _begin(self, job: dict[str, Any], run: dict[str, Any]) -> None:
+        command, arguments = job.get("Command", {}), _arguments(job, run)
+
+        def prepare(role: RoleSession, folder: Path) -> AbstractContextManager[Program]:
+            return prepared(self._clients, script_of(command, arguments), role, folder)
+
+        logs = [Log(OUTPUT_GROUP, run["Id"], "output"), Log(ERROR_GROUP, run["Id"], "errors")]
+        seconds = run["Timeout"] * self._minute_seconds
+        self._programs.start(
+            Start(run["Id"], job.get("Role", ""), "glue.amazonaws.com", "GlueJobRunnerSession", prepare, logs, seconds),
+            running=lambda: run.update(JobRunState="RUNNING"),
+            ended=lambda end: _finish(run, end.state, end.message),
+        )
 
     def stop(self, request: dict[str, Any]) -> Any:
         """BatchStopJobRun: the runs are STOPPING; each is STOPPED when its processes are gone."""
@@ -109,7 +109,7 @@ class JobRuns:
             run = found.get(run_id)
             if run is not None and run["JobRunState"] in ACTIVE:
                 run["JobRunState"] = "STOPPING"
-                self._stopping[run_id].set()
+                self._programs.stop(run_id)
                 submitted.append({"JobName": name, "JobRunId": run_id})
                 continue
             code = "EntityNotFoundException" if run is None else "InvalidInputException"
@@ -118,44 +118,27 @@ class JobRuns:
             errors.append({"JobName": name, "JobRunId": run_id, "ErrorDetail": detail})
         return _answer({"SuccessfulSubmissions": submitted, "Errors": errors})
 
-    def _run(self, run: dict[str, Any], role: str, script: JobScript) -> None:
-        folder = self._settings.state_dir / "glue" / run["Id"]
-        state, message = "FAILED", ""
-        try:
-            folder.mkdir(parents=True)
-            with assumed(self._settings, self._clients, role, "glue.amazonaws.com", "GlueJobRunnerSession") as session:
-                state = self._execute(run, session, script, folder)
-        except (JobError, RoleError, ClientError, BotoCoreError, OSError) as error:
-            message = str(error)
-        except Exception as error:
-            logger.exception("the run %s broke the runner itself", run["Id"])
-            message = f"{type(error).__name__}: {error}"
-        finally:
-            _finish(run, state, message)
-            self._stopping.pop(run["Id"])
-            shutil.rmtree(folder, ignore_errors=True)
 
-    def _execute(self, run: dict[str, Any], session: RoleSession, script: JobScript, folder: Path) -> str:
-        process = JobProcess(script, session, folder)
-        stopping = self._stopping[run["Id"]]
-        logs = session.client("logs")
-        shippers = [
-            LogShipper(logs, group, run["Id"], path)
-            for group, path in ((OUTPUT_GROUP, process.output), (ERROR_GROUP, process.errors))
-        ]
-        scratch = folder / "scratch"
-        scratch.mkdir()
-        buckets = [bucket["Name"] for bucket in self._clients.get("s3").list_buckets()["Buckets"]]
-        with FileSystemServer(S3FileSystem(session.client("s3"), scratch)) as server:
-            command = process.prepare(server, buckets)
-            if stopping.is_set():
-                return "STOPPED"
-            run["JobRunState"] = "RUNNING"
-            try:
-                return process.run(command, stopping, _every(_LOG_SECONDS, shippers))
-            finally:
-                for shipper in shippers:
-                    shipper.ship(final=True)
+def script_of(command: Mapping[str, Any], arguments: Mapping[str, str]) -> SparkScript:
+    """What Glue makes of a job's command and arguments; those that configure Glue mean nothing to the script.
+
+    Source: https://docs.aws.amazon.com/glue/latest/dg/aws-glue-programming-etl-glue-arguments.html
+
+    Raises:
+        JobError: an argument that this machine has nothing for.
+    """
+    for option in _UNSUPPORTED & arguments.keys():
+        raise JobError(f"{option} is not supported on a laptop: jobs use the modules that are installed here")
+    return SparkScript(
+        location=command.get("ScriptLocation", ""),
+        arguments=[part for item in arguments.items() if item[0] not in _FOR_GLUE for part in item],
+        modules=_listed(arguments.get("--extra-py-files")),
+        jars=_listed(arguments.get("--extra-jars")),
+        files=_listed(arguments.get("--extra-files")),
+        conf=_spark_options(arguments.get("--conf", "")),
+        user="glue",
+        is_plain_python=command.get("Name") == "pythonshell",
+    )
 
 
 def _job_run(job: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
@@ -201,20 +184,6 @@ def _finish(run: dict[str, Any], state: str, message: str) -> None:
     run["JobRunState"] = state
 
 
-def _every(seconds: float, shippers: list[LogShipper]) -> Callable[[], None]:
-    """A function that ships the logs, but not more often than this."""
-    last = time.monotonic()
-
-    def ship() -> None:
-        nonlocal last
-        if time.monotonic() - last > seconds:
-            last = time.monotonic()
-            for shipper in shippers:
-                shipper.ship()
-
-    return ship
-
-
 def _keep_properties() -> None:
     """`CreateJob` and `UpdateJob`, from the API or from CloudFormation, keep what runs obey."""
     create, update = original(GLUE, "_create_job"), original(GLUE, "_update_job")
@@ -244,6 +213,15 @@ def _fail_interrupted(runs: Iterator[dict[str, Any]]) -> None:
     for run in runs:
         if run["JobRunState"] in ACTIVE:
             _finish(run, "FAILED", "The emulator was stopped while the job ran")
+
+
+def _spark_options(value: str) -> list[str]:
+    """Glue takes several settings in one `--conf`, as `a=1 --conf b=2`."""
+    return [pair.strip() for pair in value.split(" --conf ") if pair.strip()]
+
+
+def _listed(value: str | None) -> list[str]:
+    return [part.strip() for part in (value or "").split(",") if part.strip()]
 
 
 def _answer(body: dict[str, Any]) -> Any:

@@ -33,8 +33,11 @@ class LogShipper:
     printed is not kept; the emulator's log says so.
     """
 
-    def __init__(self, logs: CloudWatchLogsClient, group: str, stream: str, path: Path) -> None:
+    def __init__(
+        self, logs: CloudWatchLogsClient, group: str, stream: str, path: Path, *, creates_group: bool = True
+    ) -> None:
         self._logs, self._group, self._stream, self._path = logs, group, stream, path
+        self._creates_group = creates_group
         self._sent = 0
         self._allowed = True
         self._do(self._create)
@@ -62,8 +65,9 @@ class LogShipper:
         )
 
     def _create(self) -> None:
-        with suppress(self._logs.exceptions.ResourceAlreadyExistsException):
-            self._logs.create_log_group(logGroupName=self._group)
+        if self._creates_group:
+            with suppress(self._logs.exceptions.ResourceAlreadyExistsException):
+                self._logs.create_log_group(logGroupName=self._group)
         with suppress(self._logs.exceptions.ResourceAlreadyExistsException):  # a crawler writes to one stream
             self._logs.create_log_stream(logGroupName=self._group, logStreamName=self._stream)
 

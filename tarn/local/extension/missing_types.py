@@ -70,9 +70,6 @@ TYPES = {
         lambda _region, ref: {"ConnectionArn": ref, "ConnectionStatus": "PENDING"},
     ),
     "AWS::CodePipeline::Pipeline": Recorded(_named("Name"), lambda _region, _ref: {"Version": "1"}),
-    "AWS::EMRServerless::Application": Recorded(
-        _generated, _with_arn("arn:aws:emr-serverless:{region}:{account}:/applications/{ref}")
-    ),
     "AWS::Glue::DataCatalogEncryptionSettings": Recorded(_generated),
     "AWS::Glue::SecurityConfiguration": Recorded(_named("Name")),
     "AWS::LakeFormation::DataLakeSettings": Recorded(_generated),

@@ -88,6 +88,16 @@ def assumed(settings: Settings, clients: Clients, role: str, service: str, name:
         original(sts, "_sessions").pop(session.access_key, None)
 
 
+def handed_on(session: RoleSession, role_arn: str, name: str) -> RoleSession:
+    """The role that a session of another one assumes, if that one may, and the role lets it.
+
+    Raises:
+        ClientError: it may not.
+    """
+    keys = session.client("sts").assume_role(RoleArn=role_arn, RoleSessionName=name)["Credentials"]
+    return RoleSession(session.settings, keys["AccessKeyId"], keys["SecretAccessKey"], keys["SessionToken"])
+
+
 def _role(clients: Clients, role: str) -> dict[str, Any]:
     iam = clients.get("iam")
     try:
