@@ -15,6 +15,7 @@ from tarn.local.extension import (
     delivery_permissions,
     dynamodb_leading_keys,
     encryption,
+    faults,
     glue_jobs,
     glue_resource_names,
     glue_tasks,
@@ -23,7 +24,9 @@ from tarn.local.extension import (
     missing_types,
     nested_change_sets,
     nested_stacks,
+    policy_texts,
     property_types,
+    queue_races,
     recorded_decisions,
     refused_deletions,
     resource_tags,
@@ -59,7 +62,10 @@ PLUG_POINTS = (
     glue_resource_names,
     delivery_permissions,
     property_types,
+    policy_texts,
+    queue_races,
     recorded_decisions,
+    faults,
 )
 
 

@@ -1,0 +1,104 @@
+"""The soak's lake: the real templates with two datasets, and its clocks shortened so that faults are met in minutes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from string import Template
+
+import boto3
+
+from tarn import assets, deployment, templates
+from tarn.contract import Contract, DatasetAddress
+from tarn.lake import Lake
+from tests.soak.load import DATASETS, TEAM
+
+FOLDER = Path(__file__).parent / "datasets"
+DATASET_TEMPLATE = "pipeline/dataset.yaml"
+COLUMNS = ",".join(["object:string:required", "put:int:required", "line:int:required", "amount:int:required"])
+OF_DATASET = {
+    "orders": {"FormatType": "csv", "LightTransform": "light.sql", "Rules": "rules.dqdl"},
+    "readings": {
+        "FormatType": "json",
+        "LightTransform": "light.sql",
+        "HeavyTransform": "heavy.sql",
+        "PartitionBy": "half",
+    },
+}
+RUN_SECONDS = 90
+"""Time limit of start_batch: a run that was killed holds its objects, and the lease, for as long."""
+VISIBILITY_SECONDS = {"foundations/ingest-queue": 30, "pipeline/air/main/queue": 60, "dataset": RUN_SECONDS + 10}
+
+
+def deploy(quality: bool, most_items: int, say: Callable[[str], None]) -> Lake:
+    """Deploy it, and shorten its clocks."""
+    prefixes = {name: "" for name in deployment.root_parameters() if name.endswith("AssetPrefix")}
+    deployment.deploy("local", quality=quality, overrides=prefixes, say=say)
+    contract = Contract(boto3.client("ssm"), "local")
+    for dataset in DATASETS:
+        _deploy_dataset(contract, dataset, most_items, say)
+    lake = Lake("local")
+    _shorten(lake)
+    return lake
+
+
+def _deploy_dataset(contract: Contract, dataset: str, most_items: int, say: Callable[[str], None]) -> None:
+    prefix, files = assets.of_dataset(FOLDER / dataset)
+    bucket = contract.value("/tarn/local/assets/bucket/name")
+    assets.upload(boto3.client("s3"), bucket, files)
+    given = {
+        "EnvironmentName": "local",
+        "TeamName": TEAM,
+        "PipelineName": "main",
+        "DatasetName": dataset,
+        "TableName": dataset,
+        "AssetBucketName": bucket,
+        "AssetPrefix": prefix,
+        "Columns": COLUMNS,
+        "LogRetentionDays": "1",
+        "MinItems": str(most_items),
+        "MaxItems": str(most_items),
+        "MaxWaitMinutes": "1",
+        **OF_DATASET[dataset],
+    }
+    taken = templates.load(Path(DATASET_TEMPLATE))["Parameters"]
+    published = templates.published()
+    wired = {
+        name: contract.value(Template(published[name]).substitute(given))
+        for name in taken
+        if name in published and name not in given
+    }
+    stack = f"tarn-local-dataset-{TEAM}-{dataset}"
+    deployment.deploy_stack("local", DATASET_TEMPLATE, stack, given | wired, bucket=bucket, protected=False, say=say)
+
+
+def _shorten(lake: Lake) -> None:
+    """Visibility and the run's time limit, in their proportions: what is in work may not show before work's end."""
+    sqs, functions = boto3.client("sqs"), boto3.client("lambda")
+    for place, url in lake.contract.queues().items():
+        seconds = VISIBILITY_SECONDS.get(place, VISIBILITY_SECONDS["dataset"] if place.startswith("dataset/") else None)
+        if seconds and "dead-letter" not in place:
+            sqs.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": str(seconds)})
+    name = lake.contract.pipeline(TEAM, "main", "start-batch/arn")
+    stands = functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
+    functions.update_function_configuration(
+        FunctionName=name,
+        Timeout=RUN_SECONDS,
+        Environment={"Variables": stands | {"FUNCTION_TIMEOUT_SECONDS": str(RUN_SECONDS)}},
+    )
+
+
+def wake(lake: Lake, dataset: str | None = None) -> None:
+    """Wake start_batch: for one dataset, or the tick."""
+    event = {"team": TEAM, "dataset": dataset} if dataset else {"schema": 1, "pipeline": "main"}
+    boto3.client("lambda").invoke(
+        FunctionName=lake.contract.pipeline(TEAM, "main", "start-batch/arn"),
+        InvocationType="Event",
+        Payload=json.dumps(event).encode(),
+    )
+
+
+def addresses(lake: Lake) -> list[DatasetAddress]:
+    """The two datasets."""
+    return [lake.contract.address(TEAM, dataset) for dataset in DATASETS]
