@@ -9,7 +9,6 @@ has struck, F is at least a tenth of N, queues and dead letters are empty and th
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import tempfile
 import threading
@@ -28,8 +27,10 @@ from tests.soak.end_state import MOST_SHOWN, Verdict, compare
 from tests.soak.load import DATASETS, SPOILED_KEY, Load, Put, body
 from tests.soak.operator import Operator, told
 
-SMALL = 2000
+MOST_SMALL = 2000
 """Up to here batches are small and faults are frequent, so that each mode strikes among few opportunities."""
+SMALL = soak_lake.Size(most_items=100, run_seconds=60, max_wait_minutes=1)
+LARGE = soak_lake.Size(most_items=1000, run_seconds=300, max_wait_minutes=10)
 MOST_BEHIND = 1500
 """Messages that may wait in the two queues of the first hop before the next object is put."""
 ROUND_SECONDS = 10
@@ -38,7 +39,7 @@ PATIENCE_SECONDS = 900
 """Without any change of what is unsettled, the soak gives up and reports what it sees."""
 PLANS = {
     True: "duplicate=0.06 reorder=0.06 delay=0.02 expire=0.02 throttle=0.004 deny_key=0.002 kill_before=0.04 "
-    "kill_after=0.04 kill_idle=0.1 glue_failed=0.1 glue_timeout=0.1 glue_stopped=0.1 glue_error=0.1 glue_expired=0.1",
+    "kill_after=0.04 kill_idle=0.1 glue_failed=0.2 glue_timeout=0.2 glue_stopped=0.2 glue_error=0.2 glue_expired=0.2",
     False: "duplicate=0.05 reorder=0.05 delay=0.01 expire=0.01 throttle=0.001 deny_key=0.0005 kill_before=0.005 "
     "kill_after=0.005 kill_idle=0.02 glue_failed=0.03 glue_timeout=0.03 glue_stopped=0.03 glue_error=0.03 "
     "glue_expired=0.03",
@@ -48,9 +49,9 @@ PLANS = {
 def main() -> int:
     """One soak; 0 when nothing was lost and nothing came twice."""
     options = _options()
-    is_small = options.objects <= SMALL
+    is_small = options.objects <= MOST_SMALL
     plan = faults.Plan.parse(f"seed={options.seed} {PLANS[is_small]}")
-    most_items = max(20, options.objects // 8) if is_small else 1000
+    size = SMALL if is_small else LARGE
     state = Path(options.state or tempfile.mkdtemp(prefix="tarn-soak-"))
     began = time.monotonic()
 
@@ -59,13 +60,14 @@ def main() -> int:
 
     say(f"state folder {state}")
     with _emulator(state, plan):
-        deployed = soak_lake.deploy(options.quality == "on", most_items, lambda text: None)
+        deployed = soak_lake.deploy(options.quality == "on", size, lambda text: None)
         if options.mutant:
-            mutants.apply(options.mutant, deployed)
+            mutants.apply(options.mutant)
             say(f"the lake is broken on purpose: {options.mutant}")
         operator = Operator(deployed, state)
         load = _load(operator, options.objects, options.seed)
-        say(f"deployed; {options.objects} objects, batches of {most_items}, quality {options.quality}; {plan.text()}")
+        say(f"deployed; {options.objects} objects, batches of {size.most_items}, quality {options.quality}")
+        say(plan.text())
         first = time.monotonic()
         with faults.switched_on(state):
             _put_under_faults(load, operator, say)
@@ -82,7 +84,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("objects", type=int)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--quality", choices=("on", "off"), default="on")
-    parser.add_argument("--mutant", choices=sorted(mutants.MUTANTS))
+    parser.add_argument("--mutant", choices=mutants.MUTANTS)
     parser.add_argument("--state", help="a state folder to keep; else one that is removed at the end")
     return parser.parse_args()
 
@@ -90,9 +92,9 @@ def _options() -> argparse.Namespace:
 @contextmanager
 def _emulator(state: Path, plan: faults.Plan) -> Iterator[None]:
     """An embedded AWS with these faults; its waits (of retries in state machines) are a hundredth of AWS's."""
-    os.environ[faults.VARIABLE] = plan.text()
-    os.environ["TARN_AUTOSAVE_SECONDS"] = "86400"
-    emulator.start(state, options={"SFN_WAIT_SCALE": "0.01"})
+    emulator.start(
+        state, options={faults.VARIABLE: plan.text(), "TARN_AUTOSAVE_SECONDS": "86400", "SFN_WAIT_SCALE": "0.01"}
+    )
     try:
         emulator.use(state)
         yield

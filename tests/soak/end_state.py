@@ -47,9 +47,9 @@ class Published:
 
 def compare(lake: Lake, load: Load) -> Verdict:
     """Hold published rows and catalog rows against the bucket's versions."""
-    verdict = Verdict()
-    bucket = load.bucket
-    versions = {key: found for dataset in DATASETS for key, found in _versions(load.s3, bucket, f"{TEAM}/{dataset}/")}
+    versions = {
+        key: found for dataset in DATASETS for key, found in _versions(load.s3, load.bucket, f"{TEAM}/{dataset}/")
+    }
     published = {one: found for dataset in DATASETS for one, found in _published(lake, dataset)}
     catalog = {row["id"]: row for row in _catalog(lake)}
     staged: dict[tuple[str, str], list[str]] = defaultdict(list)
@@ -57,6 +57,19 @@ def compare(lake: Lake, load: Load) -> Verdict:
         if row["zone"] == "stage":
             staged[row["source_id"], row.get("source_version_id", "")].append(row["state"])
 
+    return judge(load, versions, published, catalog, staged)
+
+
+def judge(
+    load: Load,
+    versions: dict[str, list[dict[str, Any]]],
+    published: dict[tuple[str, int], Published],
+    catalog: dict[str, dict[str, Any]],
+    staged: dict[tuple[str, str], list[str]],
+) -> Verdict:
+    """The verdict on what was found: versions by key, published rows by key and put, rows of the catalog by identity,
+    and states of staged rows by their raw object's identity and version."""
+    verdict = Verdict()
     live = {key: found[0] for key, found in versions.items() if found[0]["IsLatest"] and "ETag" in found[0]}
     expected = {(key, load.puts[key][_etag(version)]) for key, version in live.items() if _is_readable(load, key)}
     _compare_rows(verdict, load, expected, published, versions, staged)
@@ -95,7 +108,7 @@ def _compare_rows(
             state
             for version in versions.get(key, [])
             if "ETag" in version and load.puts[key].get(_etag(version)) == number
-            for state in staged[names.object_id(load.bucket, key), version["VersionId"]]
+            for state in staged.get((names.object_id(load.bucket, key), version["VersionId"]), [])
         ]
         if "STALE" in states:  # replaced or deleted after its batch had taken it, and its row says so
             verdict.stale += 1
@@ -122,7 +135,7 @@ def _compare_catalog(
     elif version is not None and row["version_id"] != version["VersionId"]:
         verdict.wrong.append(f"catalog: {key} is at version {row['version_id']}, not {version['VersionId']}")
     elif state == "STAGED" and key != SPOILED_KEY:
-        states = Counter(staged[identity, version["VersionId"]]) if version else Counter()
+        states = Counter(staged.get((identity, version["VersionId"]), []) if version else [])
         if states["PUBLISHED"] != 1:
             verdict.wrong.append(f"catalog: {key} stands, and what was staged of it is {dict(states)}")
 

@@ -1,16 +1,17 @@
-"""The soak's lake: the real templates with two datasets, and its clocks shortened so that faults are met in minutes."""
+"""The soak's lake: the real templates with two datasets, whose clocks are shortened so that faults end in minutes."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
 import boto3
 
 from tarn import assets, deployment, templates
-from tarn.contract import Contract, DatasetAddress
+from tarn.contract import Contract
 from tarn.lake import Lake
 from tests.soak.load import DATASETS, TEAM
 
@@ -26,24 +27,36 @@ OF_DATASET = {
         "PartitionBy": "half",
     },
 }
-RUN_SECONDS = 90
-"""Time limit of start_batch: a run that was killed holds its objects, and the lease, for as long."""
-VISIBILITY_SECONDS = {"foundations/ingest-queue": 30, "pipeline/air/main/queue": 60, "dataset": RUN_SECONDS + 10}
+VISIBILITY_SECONDS = {"foundations/ingest-queue": 30, "pipeline/air/main/queue": 60}
+"""As AWS counts them they are 6 minutes and half an hour: so long is a message hidden whose function was killed."""
 
 
-def deploy(quality: bool, most_items: int, say: Callable[[str], None]) -> Lake:
+@dataclass(frozen=True)
+class Size:
+    """What follows from how many objects there are: the size of batches, and the clocks.
+
+    ``run_seconds`` is the time limit of start_batch: a run that was killed holds its objects, and the lease, for as
+    long. ``max_wait_minutes`` is long enough for full batches.
+    """
+
+    most_items: int
+    run_seconds: int
+    max_wait_minutes: int
+
+
+def deploy(quality: bool, size: Size, say: Callable[[str], None]) -> Lake:
     """Deploy it, and shorten its clocks."""
     prefixes = {name: "" for name in deployment.root_parameters() if name.endswith("AssetPrefix")}
     deployment.deploy("local", quality=quality, overrides=prefixes, say=say)
     contract = Contract(boto3.client("ssm"), "local")
     for dataset in DATASETS:
-        _deploy_dataset(contract, dataset, most_items, say)
+        _deploy_dataset(contract, dataset, size, say)
     lake = Lake("local")
-    _shorten(lake)
+    _shorten(lake, size)
     return lake
 
 
-def _deploy_dataset(contract: Contract, dataset: str, most_items: int, say: Callable[[str], None]) -> None:
+def _deploy_dataset(contract: Contract, dataset: str, size: Size, say: Callable[[str], None]) -> None:
     prefix, files = assets.of_dataset(FOLDER / dataset)
     bucket = contract.value("/tarn/local/assets/bucket/name")
     assets.upload(boto3.client("s3"), bucket, files)
@@ -57,9 +70,9 @@ def _deploy_dataset(contract: Contract, dataset: str, most_items: int, say: Call
         "AssetPrefix": prefix,
         "Columns": COLUMNS,
         "LogRetentionDays": "1",
-        "MinItems": str(most_items),
-        "MaxItems": str(most_items),
-        "MaxWaitMinutes": "1",
+        "MinItems": str(size.most_items),
+        "MaxItems": str(size.most_items),
+        "MaxWaitMinutes": str(size.max_wait_minutes),
         **OF_DATASET[dataset],
     }
     taken = templates.load(Path(DATASET_TEMPLATE))["Parameters"]
@@ -73,19 +86,19 @@ def _deploy_dataset(contract: Contract, dataset: str, most_items: int, say: Call
     deployment.deploy_stack("local", DATASET_TEMPLATE, stack, given | wired, bucket=bucket, protected=False, say=say)
 
 
-def _shorten(lake: Lake) -> None:
+def _shorten(lake: Lake, size: Size) -> None:
     """Visibility and the run's time limit, in their proportions: what is in work may not show before work's end."""
     sqs, functions = boto3.client("sqs"), boto3.client("lambda")
     for place, url in lake.contract.queues().items():
-        seconds = VISIBILITY_SECONDS.get(place, VISIBILITY_SECONDS["dataset"] if place.startswith("dataset/") else None)
-        if seconds and "dead-letter" not in place:
+        seconds = size.run_seconds + 10 if place.endswith("staged-queue") else VISIBILITY_SECONDS.get(place)
+        if seconds:
             sqs.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": str(seconds)})
     name = lake.contract.pipeline(TEAM, "main", "start-batch/arn")
     stands = functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
     functions.update_function_configuration(
         FunctionName=name,
-        Timeout=RUN_SECONDS,
-        Environment={"Variables": stands | {"FUNCTION_TIMEOUT_SECONDS": str(RUN_SECONDS)}},
+        Timeout=size.run_seconds,
+        Environment={"Variables": stands | {"FUNCTION_TIMEOUT_SECONDS": str(size.run_seconds)}},
     )
 
 
@@ -97,8 +110,3 @@ def wake(lake: Lake, dataset: str | None = None) -> None:
         InvocationType="Event",
         Payload=json.dumps(event).encode(),
     )
-
-
-def addresses(lake: Lake) -> list[DatasetAddress]:
-    """The two datasets."""
-    return [lake.contract.address(TEAM, dataset) for dataset in DATASETS]

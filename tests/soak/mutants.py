@@ -5,38 +5,48 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import boto3
 
 from tarn import templates
-from tarn.lake import Lake
 
 FUNCTIONS = templates.ROOT / "functions"
 DELETE = '        queues.delete(self.clients.sqs, str(registration["queue_url"]), done)\n'
 COMMIT = "        committed = bool(won) and self.commit(batch, registration, won)\n"
-NEW_ONLY = "            condition=_is_new(created) | _is_judged_anew(created.sequencer, verdict.state),\n"
+CONDITION = "            condition=_is_new(created) | _is_judged_anew(created.sequencer, verdict.state),\n"
+CHANGES: dict[str, tuple[str, dict[str, str]]] = {
+    "delete_before_commit": (
+        "lake/claim.py",
+        {DELETE: "", COMMIT: DELETE.replace("done", "[one.receipt for one in received]") + COMMIT},
+    ),
+    "write_unconditionally": ("lake/catalog.py", {CONDITION: ""}),
+}
+"""start_batch deletes the messages it received and commits then; the router writes what an event says, whatever stands
+in the object catalog. Of a file of ``functions/``: what stands there once, and what stands instead."""
+PUBLISH_BEFORE_AUDIT = "publish_before_audit"
+MUTANTS = (*CHANGES, PUBLISH_BEFORE_AUDIT)
 
 
-def apply(mutant: str, lake: Lake) -> None:
+def apply(mutant: str) -> None:
     """Break the lake that stands."""
-    MUTANTS[mutant](lake)
+    if mutant == PUBLISH_BEFORE_AUDIT:
+        _publish_before_audit()
+    else:
+        _redeploy(*CHANGES[mutant])
 
 
-def delete_before_commit(_lake: Lake) -> None:
-    """start_batch deletes the messages it received, and commits then."""
-    early = DELETE.replace("done", "[one.receipt for one in received]")
-    _redeploy("lake/claim.py", {DELETE: "", COMMIT: early + COMMIT})
+def mutated(file: str, changes: dict[str, str]) -> str:
+    """The file's text with the changes in it."""
+    text = (FUNCTIONS / file).read_text()
+    for stands, instead in changes.items():
+        assert text.count(stands) == 1, f"{file} no longer has {stands!r}"
+        text = text.replace(stands, instead)
+    return text
 
 
-def write_unconditionally(_lake: Lake) -> None:
-    """The router writes what an event says, whatever stands in the object catalog."""
-    _redeploy("lake/catalog.py", {NEW_ONLY: ""})
-
-
-def publish_before_audit(_lake: Lake) -> None:
+def _publish_before_audit() -> None:
     """The second hop publishes what the transform wrote, and judges it then."""
     states = boto3.client("stepfunctions")
     for one in _machines(states):
@@ -49,11 +59,6 @@ def publish_before_audit(_lake: Lake) -> None:
         states.update_state_machine(stateMachineArn=one, definition=json.dumps(definition))
 
 
-MUTANTS: dict[str, Callable[[Lake], None]] = {
-    one.__name__: one for one in (delete_before_commit, write_unconditionally, publish_before_audit)
-}
-
-
 def _machines(states: Any) -> list[str]:
     pages = states.get_paginator("list_state_machines").paginate()
     return [one["stateMachineArn"] for page in pages for one in page["stateMachines"]]
@@ -61,10 +66,7 @@ def _machines(states: Any) -> list[str]:
 
 def _redeploy(file: str, changes: dict[str, str]) -> None:
     """Give every function of the lake a copy of ``functions/`` with one file changed."""
-    text = (FUNCTIONS / file).read_text()
-    for stands, instead in changes.items():
-        assert text.count(stands) == 1, f"{file} no longer has {stands!r}"
-        text = text.replace(stands, instead)
+    text = mutated(file, changes)
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         for path in sorted(FUNCTIONS.rglob("*.py")):

@@ -119,7 +119,7 @@ class Dice:
         return True
 
     def _gap(self) -> float:
-        return math.ceil(self._chance.uniform(0, 2 / self._rate - 1) + 0.5) if self._rate else math.inf
+        return self._chance.randint(1, max(1, round(2 / self._rate) - 1)) if self._rate else math.inf
 
 
 class Faults:
@@ -229,8 +229,10 @@ def _shuffle_notifications(faults: Faults) -> None:
 
     def deliver_shuffled(*arguments: Any, **named: Any) -> None:
         def deliver_held() -> None:
-            deliver(*arguments, **named)
-            faults.count("held", -1)
+            try:
+                deliver(*arguments, **named)
+            finally:
+                faults.count("held", -1)
 
         held = 0
         if faults.strike("duplicate"):
