@@ -18,8 +18,8 @@ from pathlib import Path
 
 VARIABLE = "TARN_FAULTS"
 MODES = {
-    "kill_before": "invocations: the function's process is killed right before one of its calls to AWS",
-    "kill_after": "invocations: the same, right after one of its calls, whose answer it never reads",
+    "kill_before": "invocations of each function: its process is killed right before one of its calls to AWS",
+    "kill_after": "invocations of each function: the same, right after one of its calls, whose answer it never reads",
     "kill_idle": "seconds: an idle process of a function is killed",
     "duplicate": "S3's notifications: one comes again, a little later",
     "reorder": "S3's notifications: one is held back, and later ones overtake it",

@@ -1,6 +1,6 @@
 """Thousands of small objects through a lake under faults, and the end state against what S3 holds: ``make soak``.
 
-    python -m tests.soak 100000 --quality off --seed 3
+    python -m tests.soak 100000 --seed 3
 
 The last line is ``objects N, faults F, lost 0, twice 0``; the exit status is 0 only if it says so, every mode of fault
 has struck, F is at least a tenth of N, queues and dead letters are empty and the catalog agrees.
@@ -37,20 +37,27 @@ ROUND_SECONDS = 10
 CALM_ROUNDS = 2
 PATIENCE_SECONDS = 900
 """Without any change of what is unsettled, the soak gives up and reports what it sees."""
-PLANS = {
+RATES = {
     True: "duplicate=0.06 reorder=0.06 delay=0.02 expire=0.02 throttle=0.004 deny_key=0.002 kill_before=0.04 "
-    "kill_after=0.04 kill_idle=0.1 glue_failed=0.2 glue_timeout=0.2 glue_stopped=0.2 glue_error=0.2 glue_expired=0.2",
+    "kill_after=0.04 kill_idle=0.1",
     False: "duplicate=0.05 reorder=0.05 delay=0.01 expire=0.01 throttle=0.001 deny_key=0.0005 kill_before=0.005 "
-    "kill_after=0.005 kill_idle=0.02 glue_failed=0.03 glue_timeout=0.03 glue_stopped=0.03 glue_error=0.03 "
-    "glue_expired=0.03",
+    "kill_after=0.005 kill_idle=0.02",
 }
+
+
+def plan_of(objects: int, seed: int) -> faults.Plan:
+    """Rates by the number of opportunities: runs of jobs are few, and each of their ends must come."""
+    runs = min(0.2, max(0.03, 2500 / objects))
+    ends = " ".join(f"{mode}={runs}" for mode in faults.MODES if mode.startswith("glue_"))
+    return faults.Plan.parse(f"seed={seed} {RATES[objects <= MOST_SMALL]} {ends}")
 
 
 def main() -> int:
     """One soak; 0 when nothing was lost and nothing came twice."""
     options = _options()
     is_small = options.objects <= MOST_SMALL
-    plan = faults.Plan.parse(f"seed={options.seed} {PLANS[is_small]}")
+    is_judged = options.quality == "on" if options.quality else is_small
+    plan = plan_of(options.objects, options.seed)
     size = SMALL if is_small else LARGE
     state = Path(options.state or tempfile.mkdtemp(prefix="tarn-soak-"))
     began = time.monotonic()
@@ -60,18 +67,20 @@ def main() -> int:
 
     say(f"state folder {state}")
     with _emulator(state, plan):
-        deployed = soak_lake.deploy(options.quality == "on", size, lambda text: None)
+        deployed = soak_lake.deploy(is_judged, size, lambda text: None)
         if options.mutant:
             mutants.apply(options.mutant)
             say(f"the lake is broken on purpose: {options.mutant}")
         operator = Operator(deployed, state)
         load = _load(operator, options.objects, options.seed)
-        say(f"deployed; {options.objects} objects, batches of {size.most_items}, quality {options.quality}")
+        say(
+            f"deployed; {options.objects} objects, batches of {size.most_items}, quality {'on' if is_judged else 'off'}"
+        )
         say(plan.text())
         first = time.monotonic()
         with faults.switched_on(state):
             _put_under_faults(load, operator, say)
-            _spoil(load, operator, options.quality == "on", say)
+            _spoil(load, operator, is_judged, say)
         spent = time.monotonic() - first
         verdict = compare(deployed, load)
         struck = faults.counts(state)
@@ -83,7 +92,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__.splitlines()[0])
     parser.add_argument("objects", type=int)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--quality", choices=("on", "off"), default="on")
+    parser.add_argument("--quality", choices=("on", "off"), help=f"on up to {MOST_SMALL:,} objects, else off")
     parser.add_argument("--mutant", choices=mutants.MUTANTS)
     parser.add_argument("--state", help="a state folder to keep; else one that is removed at the end")
     return parser.parse_args()

@@ -129,10 +129,8 @@ class Faults:
         self.chance = random.Random(plan.seed)  # noqa: S311 (chance that can be repeated is the point)
         self.switch = switch_path(state_dir)
         self.counts: Counter[str] = Counter()
-        self._dice = {
-            mode: Dice(random.Random(f"{plan.seed} {mode}"), rate)  # noqa: S311
-            for mode, rate in plan.rates.items()
-        }
+        self._plan = plan
+        self._dice: dict[tuple[str, str], Dice] = {}
         self._lock = threading.Lock()
         self._path = counts_path(state_dir)
         self._path.unlink(missing_ok=True)
@@ -142,12 +140,15 @@ class Faults:
         """Whether faults may strike now."""
         return self.switch.exists()
 
-    def strike(self, mode: str) -> bool:
-        """Whether the mode strikes at this opportunity; what came of it is counted by whoever asks."""
-        if mode not in self._dice or not self.are_on():
+    def strike(self, mode: str, of: str = "") -> bool:
+        """Whether the mode strikes at this opportunity (``of`` has its own ones); the caller counts what came of it."""
+        if mode not in self._plan.rates or not self.are_on():
             return False
         with self._lock:
-            return self._dice[mode].strikes()
+            if (mode, of) not in self._dice:
+                chance = random.Random(f"{self._plan.seed} {mode} {of}")  # noqa: S311
+                self._dice[mode, of] = Dice(chance, self._plan.rates[mode])
+            return self._dice[mode, of].strikes()
 
     def count(self, mode: str, by: int = 1) -> None:
         """It struck."""
@@ -184,21 +185,30 @@ def _kill_functions(faults: Faults) -> None:
     replace(RUNTIME, "_PYTHON_WORKER_SCRIPT", script)
     invoke = original(RUNTIME, "Worker.invoke")
     known: dict[str, dict[str, int]] = {}
+    pending: dict[str, dict[str, Any]] = {}
+
+    def planned(handler: str) -> dict[str, Any]:
+        """The death that waits for this function, or one that is due now."""
+        if handler in pending:
+            return pending.pop(handler) if faults.are_on() else {}
+        calls = known.setdefault(handler, {})
+        mode = next((mode for mode in ("kill_before", "kill_after") if calls and faults.strike(mode, handler)), None)
+        if mode is None:
+            return {}
+        call = faults.chance.choice(sorted(calls))
+        return {"mode": mode, "when": mode[5:], "call": call, "nth": faults.chance.randint(1, calls[call])}
 
     def invoke_or_die(worker: Any, *arguments: Any, durable: Any = None, **named: Any) -> Any:
-        calls = known.setdefault(worker.func_name, {})
-        mode = next((mode for mode in ("kill_before", "kill_after") if calls and faults.strike(mode)), None)
-        if mode is None:
-            death = {}
-        else:
-            call = faults.chance.choice(sorted(calls))
-            death = {"when": mode.removeprefix("kill_"), "call": call, "nth": faults.chance.randint(1, calls[call])}
+        handler = worker.config.get("Handler", "")
+        death = planned(handler)
         answer = invoke(worker, *arguments, durable={**(durable or {}), **({_DEATH: death} if death else {})}, **named)
         if answer.get("status") == "ok":
-            calls.update(answer.get("calls", {}))
-        elif mode is not None:
-            faults.count(mode)
-            logger.info("%s killed %s call %d of %s", worker.func_name, death["when"], death["nth"], death["call"])
+            known[handler].update(answer.get("calls", {}))
+            if death:  # it made no such call, this time
+                pending[handler] = death
+        elif death:
+            faults.count(death["mode"])
+            logger.info("%s was killed %s call %d of %s", handler, *(death[word] for word in ("when", "nth", "call")))
         return answer
 
     replace(RUNTIME, "Worker.invoke", invoke_or_die)
