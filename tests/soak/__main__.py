@@ -47,7 +47,7 @@ RATES = {
 
 def plan_of(objects: int, seed: int) -> faults.Plan:
     """Rates by the number of opportunities: runs of jobs are few, and each of their ends must come."""
-    runs = min(0.2, max(0.03, 2500 / objects))
+    runs = min(0.08, max(0.02, 800 / objects))
     ends = " ".join(f"{mode}={runs}" for mode in faults.MODES if mode.startswith("glue_"))
     return faults.Plan.parse(f"seed={seed} {RATES[objects <= MOST_SMALL]} {ends}")
 
@@ -117,12 +117,7 @@ def _load(operator: Operator, objects: int, seed: int) -> Load:
 
     def look() -> None:
         while True:
-            depths = operator.depths()
-            behind["first hop"] = sum(
-                depth
-                for place, depth in depths.items()
-                if place in ("foundations/ingest-queue", "pipeline/air/main/queue")
-            )
+            behind["first hop"] = operator.first_hop()
             time.sleep(1)
 
     threading.Thread(target=look, daemon=True).start()
@@ -137,7 +132,7 @@ def _put_under_faults(load: Load, operator: Operator, say: Callable[[str], None]
     calm, last, since = 0, "", time.monotonic()
     while calm < CALM_ROUNDS:
         operator.look_after()
-        if not writing.is_alive():
+        if not writing.is_alive() and not operator.first_hop():
             for dataset in DATASETS:
                 soak_lake.wake(operator.lake, dataset)
         unrest = operator.unrest()

@@ -64,6 +64,11 @@ class Operator:
                 found[place] = depth
         return found
 
+    def first_hop(self) -> int:
+        """Messages that are not staged yet."""
+        depths = self.depths()
+        return depths.get("foundations/ingest-queue", 0) + depths.get("pipeline/air/main/queue", 0)
+
     def unrest(self) -> dict[str, int]:
         """What still moves or needs a hand, by its name; nothing when the lake is quiet."""
         counted = Counter(row["state"] for row in self.batches())

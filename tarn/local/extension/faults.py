@@ -129,7 +129,8 @@ class Faults:
         self.chance = random.Random(plan.seed)  # noqa: S311 (chance that can be repeated is the point)
         self.switch = switch_path(state_dir)
         self.counts: Counter[str] = Counter()
-        self._plan = plan
+        self.rates = dict(plan.rates)
+        self._seed = plan.seed
         self._dice: dict[tuple[str, str], Dice] = {}
         self._lock = threading.Lock()
         self._path = counts_path(state_dir)
@@ -142,12 +143,12 @@ class Faults:
 
     def strike(self, mode: str, of: str = "") -> bool:
         """Whether the mode strikes at this opportunity (``of`` has its own ones); the caller counts what came of it."""
-        if mode not in self._plan.rates or not self.are_on():
+        if mode not in self.rates or not self.are_on():
             return False
         with self._lock:
             if (mode, of) not in self._dice:
-                chance = random.Random(f"{self._plan.seed} {mode} {of}")  # noqa: S311
-                self._dice[mode, of] = Dice(chance, self._plan.rates[mode])
+                chance = random.Random(f"{self._seed} {mode} {of}")  # noqa: S311
+                self._dice[mode, of] = Dice(chance, self.rates[mode])
             return self._dice[mode, of].strikes()
 
     def count(self, mode: str, by: int = 1) -> None:
@@ -333,10 +334,22 @@ def _can_be(mode: str, service: str, action: str) -> bool:
 
 
 def _end_runs(faults: Faults) -> None:
+    """Runs that end badly do so in each way before any way comes again, so that few runs show them all."""
     execute = original(JOB_RUNS, "JobRuns._execute")
+    rate = sum(faults.rates.get(_mode(state), 0) for state in _ENDINGS)
+    faults.rates["glue"] = min(rate, 1)
+    ways: list[str] = []
+
+    def ending() -> str:
+        if not faults.strike("glue"):
+            return ""
+        if not ways:
+            ways.extend(state for state in _ENDINGS if faults.rates.get(_mode(state)))
+            faults.chance.shuffle(ways)
+        return ways.pop()
 
     def execute_or_end(runs: Any, run: dict[str, Any], session: Any, script: JobScript, folder: Path) -> Any:
-        state = next((state for state in _ENDINGS if faults.strike(_mode(state))), "")
+        state = ending()
         if state in ("ERROR", "EXPIRED"):
             faults.count(_mode(state))
             return state
@@ -348,8 +361,10 @@ def _end_runs(faults: Faults) -> None:
         if state == "FAILED":
             faults.count(_mode(state))
             raise JobError("a fault: its work was done")
-        if ended == state:
+        if state and ended == state:
             faults.count(_mode(state))
+        elif state:  # it was quicker: the next one, then
+            ways.append(state)
         return ended
 
     replace(JOB_RUNS, "JobRuns._execute", execute_or_end)
