@@ -38,9 +38,9 @@ CALM_ROUNDS = 2
 PATIENCE_SECONDS = 900
 """Without any change of what is unsettled, the soak gives up and reports what it sees."""
 RATES = {
-    True: "duplicate=0.06 reorder=0.06 delay=0.02 expire=0.02 throttle=0.004 deny_key=0.002 kill_before=0.04 "
-    "kill_after=0.04 kill_idle=0.1",
-    False: "duplicate=0.05 reorder=0.05 delay=0.01 expire=0.01 throttle=0.001 deny_key=0.0005 kill_before=0.005 "
+    True: "duplicate=0.06 reorder=0.06 delay=0.02 expire=0.02 throttle=0.15 deny_key=0.08 kill_before=0.03 "
+    "kill_after=0.03 kill_idle=0.1",
+    False: "duplicate=0.05 reorder=0.05 delay=0.01 expire=0.01 throttle=0.1 deny_key=0.03 kill_before=0.005 "
     "kill_after=0.005 kill_idle=0.02",
 }
 

@@ -36,9 +36,9 @@ ROUTER = "ministack.core.router"
 IAM_ACTIONS = "ministack.core.iam_actions"
 S3 = "ministack.services.s3"
 SQS = "ministack.services.sqs"
+STS = "ministack.services.sts"
 JOB_RUNS = "tarn.local.extension.glue_jobs"
 
-_ROLE_KEYS = "ASIA"  # of sessions: functions, state machines, jobs, crawlers
 _KEPT_SECONDS = 0.5
 _THROTTLES: Mapping[str, tuple[int, str]] = {
     "dynamodb": (400, "ProvisionedThroughputExceededException"),
@@ -283,27 +283,38 @@ def _shuffle_receives(faults: Faults) -> None:
 
 
 def _refuse_calls(faults: Faults) -> None:
-    """Throttles and denials of keys, as each service answers them, to a call and those like it that follow."""
+    """Throttles and denials of keys, as each service answers them, to a call and those like it that follow.
+
+    Each second may draw a role among those that have made such a call, whose next one it is: a job makes a thousand
+    calls where a function makes ten, and would else have nearly all.
+    """
     dispatch = original(APP, "_dispatch_service_request")
     access_key = original(ROUTER, "extract_access_key_id")
     service_of = original(ROUTER, "detect_service")
     action_of = original(IAM_ACTIONS, "extract_iam_action")
     routing = original(APP, "_routing_params")
     answer = original(IAM_ACTIONS, "access_denied_response")
-    waiting: list[str] = []
+    sessions = original(STS, "_sessions")
+    callers: dict[str, list[str]] = {"throttle": [], "deny_key": []}
+    drawn: list[tuple[str, str]] = []
     bursts: dict[tuple[str, str], tuple[str, int]] = {}
+
+    def draw() -> None:
+        while True:
+            time.sleep(1)
+            for mode, roles in callers.items():
+                if roles and faults.strike(mode):
+                    drawn.append((mode, faults.chance.choice(roles)))
 
     async def dispatch_or_refuse(  # noqa: PLR0917 - called as MiniStack calls its own
         method: str, path: str, headers: Any, body: bytes, query: Any, request_id: str
     ) -> Any:
-        key = access_key(headers, query) or ""
-        if key.startswith(_ROLE_KEYS):
-            waiting.extend(mode for mode in ("throttle", "deny_key") if faults.strike(mode))
-        if key.startswith(_ROLE_KEYS) and (waiting or bursts):
+        session = sessions.get(access_key(headers, query) or "", {}) if faults.are_on() else {}
+        if ":assumed-role/" in session.get("Arn", ""):
             parameters = routing(method, path, headers, body, query)
             service = service_of(method, path, headers, parameters)
             action = action_of(service, method, path, headers, body, parameters) or ""
-            if (mode := refused(key, service, action)) is not None:
+            if (mode := refused(session["Arn"].split("/")[1], service, action)) is not None:
                 status, code = (_THROTTLES if mode == "throttle" else _KEY_DENIALS)[service]
                 message = "Rate exceeded" if mode == "throttle" else "The ciphertext refers to a key without access"
                 _, its_headers, text = answer(
@@ -312,21 +323,26 @@ def _refuse_calls(faults: Faults) -> None:
                 return status, its_headers, text
         return await dispatch(method, path, headers, body, query, request_id)
 
-    def refused(key: str, service: str, action: str) -> str | None:
-        mode, left = bursts.pop((key, action), ("", 0))
+    def refused(role: str, service: str, action: str) -> str | None:
+        modes = [mode for mode in callers if _can_be(mode, service, action)]
+        for mode in modes:
+            if role not in callers[mode]:
+                callers[mode].append(role)
+        mode, left = bursts.pop((role, action), ("", 0))
         if not left:
-            mode = next((one for one in waiting if _can_be(one, service, action)), "")
+            mode = next((mode for mode in modes if (mode, role) in drawn), "")
             if not mode:
                 return None
-            waiting.remove(mode)
+            drawn.remove((mode, role))
             faults.count(mode)
             left = faults.chance.choice(_BURSTS)
-            logger.info("%s of %s, %d times", mode, action, left)
+            logger.info("%s of %s by %s, %d times", mode, action, role, left)
         if left > 1:
-            bursts[key, action] = (mode, left - 1)
+            bursts[role, action] = (mode, left - 1)
         return mode
 
     replace(APP, "_dispatch_service_request", dispatch_or_refuse)
+    threading.Thread(target=draw, name="tarn-refuse", daemon=True).start()
 
 
 def _can_be(mode: str, service: str, action: str) -> bool:
