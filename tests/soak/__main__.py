@@ -29,7 +29,7 @@ from tests.soak.operator import Operator, told
 
 MOST_SMALL = 2000
 """Up to here batches are small and faults are frequent, so that each mode strikes among few opportunities."""
-SMALL = soak_lake.Size(most_items=100, run_seconds=60, max_wait_minutes=1)
+SMALL = soak_lake.Size(most_items=100, run_seconds=60, max_wait_minutes=2)
 LARGE = soak_lake.Size(most_items=1000, run_seconds=300, max_wait_minutes=10)
 MOST_BEHIND = 1500
 """Messages that may wait in the two queues of the first hop before the next object is put."""
@@ -38,7 +38,7 @@ CALM_ROUNDS = 2
 PATIENCE_SECONDS = 900
 """Without any change of what is unsettled, the soak gives up and reports what it sees."""
 RATES = {
-    True: "duplicate=0.06 reorder=0.06 delay=0.02 expire=0.02 throttle=0.15 deny_key=0.08 kill_before=0.03 "
+    True: "duplicate=0.06 reorder=0.06 delay=0.02 expire=0.02 throttle=0.12 deny_key=0.05 kill_before=0.03 "
     "kill_after=0.03 kill_idle=0.1",
     False: "duplicate=0.05 reorder=0.05 delay=0.01 expire=0.01 throttle=0.1 deny_key=0.03 kill_before=0.005 "
     "kill_after=0.005 kill_idle=0.02",

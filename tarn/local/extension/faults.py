@@ -19,14 +19,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import replace as changed
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 from tarn.local.extension.encryption import KEY_ACTIONS
 from tarn.local.extension.lambda_errors import RUNTIME
 from tarn.local.extension.patching import PlugPointMissing, original, replace, require
-from tarn.local.extension.spark_process import JobError, JobScript
 from tarn.local.faults import VARIABLE, Plan, counts_path, switch_path
 from tarn.local.settings import Settings
 
@@ -37,7 +36,8 @@ IAM_ACTIONS = "ministack.core.iam_actions"
 S3 = "ministack.services.s3"
 SQS = "ministack.services.sqs"
 STS = "ministack.services.sts"
-JOB_RUNS = "tarn.local.extension.glue_jobs"
+GLUE = "ministack.services.glue"
+JOBS = "tarn.local.extension.glue_jobs"
 
 _KEPT_SECONDS = 0.5
 _THROTTLES: Mapping[str, tuple[int, str]] = {
@@ -304,7 +304,8 @@ def _refuse_calls(faults: Faults) -> None:
             time.sleep(1)
             for mode, roles in callers.items():
                 if roles and faults.strike(mode):
-                    drawn.append((mode, faults.chance.choice(roles)))
+                    chosen = (mode, faults.chance.choice(roles))
+                    drawn.extend([chosen] if chosen not in drawn else [])
 
     async def dispatch_or_refuse(  # noqa: PLR0917 - called as MiniStack calls its own
         method: str, path: str, headers: Any, body: bytes, query: Any, request_id: str
@@ -351,10 +352,12 @@ def _can_be(mode: str, service: str, action: str) -> bool:
 
 def _end_runs(faults: Faults) -> None:
     """Runs that end badly do so in each way before any way comes again, so that few runs show them all."""
-    execute = original(JOB_RUNS, "JobRuns._execute")
-    rate = sum(faults.rates.get(_mode(state), 0) for state in _ENDINGS)
-    faults.rates["glue"] = min(rate, 1)
+    make, finish = original(JOBS, "_job_run"), original(JOBS, "_finish")
+    start, stop = original(GLUE, "_start_job_run"), original(GLUE, "_batch_stop_job_run")
+    faults.rates["glue"] = min(sum(faults.rates.get(_mode(state), 0) for state in _ENDINGS), 1)
     ways: list[str] = []
+    planned: dict[str, tuple[str, int]] = {}
+    made: contextvars.ContextVar[str] = contextvars.ContextVar("made")
 
     def ending() -> str:
         if not faults.strike("glue"):
@@ -364,29 +367,43 @@ def _end_runs(faults: Faults) -> None:
             faults.chance.shuffle(ways)
         return ways.pop()
 
-    def execute_or_end(runs: Any, run: dict[str, Any], session: Any, script: JobScript, folder: Path) -> Any:
-        state = ending()
+    def job_run(job: dict[str, Any], request: dict[str, Any]) -> Any:
+        run = make(job, request)
+        made.set(run["Id"])
+        if state := ending():
+            planned[run["Id"]] = (state, run["Timeout"])
         if state in ("ERROR", "EXPIRED"):
-            faults.count(_mode(state))
-            return state
-        if state == "TIMEOUT":
-            script = changed(script, timeout_seconds=faults.chance.uniform(1, 8))
-        if state == "STOPPED":
-            faults.later(1, 8, runs._stopping[run["Id"]].set)
-        ended = execute(runs, run, session, script, folder)
-        if state == "FAILED":
-            faults.count(_mode(state))
-            raise JobError("a fault: its work was done")
-        if state and ended == state:
-            faults.count(_mode(state))
-        elif state:  # it was quicker: the next one, then
-            ways.append(state)
-        return ended
+            run["Timeout"] = 0
+        elif state == "TIMEOUT":
+            run["Timeout"] = faults.chance.uniform(1, 8) / 60
+        elif state == "STOPPED":
+            faults.later(1, 8, lambda: stop({"JobName": run["JobName"], "JobRunIds": [run["Id"]]}))
+        return run
 
-    replace(JOB_RUNS, "JobRuns._execute", execute_or_end)
+    def start_run(request: dict[str, Any]) -> Any:
+        made.set("")
+        answer = start(request)
+        if answer[0] >= HTTPStatus.BAD_REQUEST and made.get() in planned:  # the limit of runs
+            ways.append(planned.pop(made.get())[0])
+        return answer
+
+    def finish_run(run: dict[str, Any], state: str, message: str) -> None:
+        wanted, run["Timeout"] = planned.pop(run["Id"], ("", run["Timeout"]))
+        if wanted and state == _REACHED.get(wanted, wanted):
+            faults.count(_mode(wanted))
+            state, message = wanted, "a fault"
+        elif wanted:  # it was quicker, or failed by itself: the next one, then
+            ways.append(wanted)
+        finish(run, state, message)
+
+    replace(JOBS, "_job_run", job_run)
+    replace(JOBS, "_finish", finish_run)
+    replace(GLUE, "_start_job_run", start_run)
 
 
 _ENDINGS = ("FAILED", "TIMEOUT", "STOPPED", "ERROR", "EXPIRED")
+_REACHED = {"FAILED": "SUCCEEDED", "ERROR": "TIMEOUT", "EXPIRED": "TIMEOUT"}
+"""What a run that is to end so comes to by itself: all its work is done, or its time was over when it began."""
 
 
 def _mode(state: str) -> str:
