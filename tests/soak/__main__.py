@@ -24,7 +24,7 @@ from tarn.local import emulator, faults
 from tests.soak import lake as soak_lake
 from tests.soak import mutants
 from tests.soak.end_state import MOST_SHOWN, Verdict, compare
-from tests.soak.load import DATASETS, SPOILED_KEY, Load, Put, body
+from tests.soak.load import DATASETS, JUDGED, SPOILED_KEY, Load, Put, body
 from tests.soak.operator import Operator, told
 
 MOST_SMALL = 2000
@@ -35,10 +35,10 @@ MOST_BEHIND = 1500
 """Messages that may wait in the two queues of the first hop before the next object is put."""
 ROUND_SECONDS = 10
 CALM_ROUNDS = 2
-PATIENCE_SECONDS = 900
+PATIENCE_SECONDS = 600
 """Without any change of what is unsettled, the soak gives up and reports what it sees."""
 RATES = {
-    True: "duplicate=0.06 reorder=0.06 delay=0.02 expire=0.02 throttle=0.12 deny_key=0.05 kill_before=0.03 "
+    True: "duplicate=0.06 reorder=0.06 delay=0.02 expire=0.02 throttle=0.1 deny_key=0.04 kill_before=0.03 "
     "kill_after=0.03 kill_idle=0.1",
     False: "duplicate=0.05 reorder=0.05 delay=0.01 expire=0.01 throttle=0.1 deny_key=0.03 kill_before=0.005 "
     "kill_after=0.005 kill_idle=0.02",
@@ -79,8 +79,7 @@ def main() -> int:
         say(plan.text())
         first = time.monotonic()
         with faults.switched_on(state):
-            _put_under_faults(load, operator, say)
-            _spoil(load, operator, is_judged, say)
+            _put_under_faults(load, operator, is_judged, say)
         spent = time.monotonic() - first
         verdict = compare(deployed, load)
         struck = faults.counts(state)
@@ -100,9 +99,9 @@ def _options() -> argparse.Namespace:
 
 @contextmanager
 def _emulator(state: Path, plan: faults.Plan) -> Iterator[None]:
-    """An embedded AWS with these faults; its waits (of retries in state machines) are a hundredth of AWS's."""
+    """An embedded AWS with these faults; its waits (of retries in state machines) are a twentieth of AWS's."""
     emulator.start(
-        state, options={faults.VARIABLE: plan.text(), "TARN_AUTOSAVE_SECONDS": "86400", "SFN_WAIT_SCALE": "0.01"}
+        state, options={faults.VARIABLE: plan.text(), "TARN_AUTOSAVE_SECONDS": "86400", "SFN_WAIT_SCALE": "0.05"}
     )
     try:
         emulator.use(state)
@@ -125,15 +124,17 @@ def _load(operator: Operator, objects: int, seed: int) -> Load:
     return Load(s3, bucket, objects, seed, lambda: behind["first hop"] < MOST_BEHIND)
 
 
-def _put_under_faults(load: Load, operator: Operator, say: Callable[[str], None]) -> None:
+def _put_under_faults(load: Load, operator: Operator, is_judged: bool, say: Callable[[str], None]) -> None:
     """Put everything while an operator looks after the lake, until nothing moves any more."""
+    if is_judged:  # one object that breaks a rule: nothing of it may be published, whatever fails
+        load.put(Put(SPOILED_KEY, 1, body(SPOILED_KEY, 1, [-5, -6, -7])))
     writing = threading.Thread(target=load.run)
     writing.start()
     calm, last, since = 0, "", time.monotonic()
     while calm < CALM_ROUNDS:
         operator.look_after()
         if not writing.is_alive() and not operator.first_hop():
-            for dataset in DATASETS:
+            for dataset in (*DATASETS, *((JUDGED,) if is_judged else ())):
                 soak_lake.wake(operator.lake, dataset)
         unrest = operator.unrest()
         say(f"{load.done} put; unsettled {unrest}; batches {told(operator.batches())}")
@@ -142,21 +143,6 @@ def _put_under_faults(load: Load, operator: Operator, say: Callable[[str], None]
             last, since = now, time.monotonic()
         elif time.monotonic() - since > PATIENCE_SECONDS:
             say("nothing changes any more")
-            return
-        time.sleep(ROUND_SECONDS)
-
-
-def _spoil(load: Load, operator: Operator, is_judged: bool, say: Callable[[str], None]) -> None:
-    """One object that breaks a rule, in a batch of its own: nothing of it may be published, whatever fails."""
-    if not is_judged:
-        return
-    load.put(Put(SPOILED_KEY, 1, body(SPOILED_KEY, 1, [-5, -6, -7])))
-    until = time.monotonic() + PATIENCE_SECONDS
-    while not any(row["state"] == "FAILED_QUALITY" for row in operator.batches()) or operator.unrest():
-        operator.look_after()
-        soak_lake.wake(operator.lake, "orders")
-        say(f"one spoiled object; unsettled {operator.unrest()}; batches {told(operator.batches())}")
-        if time.monotonic() > until:
             return
         time.sleep(ROUND_SECONDS)
 

@@ -12,7 +12,7 @@ import boto3
 
 from lake import names
 from tarn.lake import Lake
-from tests.soak.load import DATASETS, LINES, SPOILED_KEY, TEAM, Load, amounts
+from tests.soak.load import DATASETS, JUDGED, LINES, SPOILED_KEY, TEAM, Load, amounts
 
 MOST_SHOWN = 20
 
@@ -47,10 +47,11 @@ class Published:
 
 def compare(lake: Lake, load: Load) -> Verdict:
     """Hold published rows and catalog rows against the bucket's versions."""
+    datasets = (*DATASETS, JUDGED)
     versions = {
-        key: found for dataset in DATASETS for key, found in _versions(load.s3, load.bucket, f"{TEAM}/{dataset}/")
+        key: found for dataset in datasets for key, found in _versions(load.s3, load.bucket, f"{TEAM}/{dataset}/")
     }
-    published = {one: found for dataset in DATASETS for one, found in _published(lake, dataset)}
+    published = {one: found for dataset in datasets for one, found in _published(lake, dataset)}
     catalog = {row["id"]: row for row in _catalog(lake)}
     staged: dict[tuple[str, str], list[str]] = defaultdict(list)
     for row in catalog.values():
@@ -165,6 +166,12 @@ def _published(lake: Lake, dataset: str) -> Iterator[tuple[tuple[str, int], Publ
     )
     for key, number, rows, lines, total in answer.rows:
         yield (str(key), int(number or 0)), Published(int(rows or 0), int(lines or 0), int(float(total or 0)))
+
+
+def _tables(database: str) -> set[str]:
+    """The tables that anything was ever published to."""
+    pages = boto3.client("glue").get_paginator("get_tables").paginate(DatabaseName=database)
+    return {table["Name"] for page in pages for table in page["TableList"]}
 
 
 def _checksum(found: dict[tuple[str, int], Published]) -> str:

@@ -13,13 +13,13 @@ import boto3
 from tarn import assets, deployment, templates
 from tarn.contract import Contract
 from tarn.lake import Lake
-from tests.soak.load import DATASETS, TEAM
+from tests.soak.load import DATASETS, JUDGED, TEAM
 
 FOLDER = Path(__file__).parent / "datasets"
 DATASET_TEMPLATE = "pipeline/dataset.yaml"
 COLUMNS = ",".join(["object:string:required", "put:int:required", "line:int:required", "amount:int:required"])
 OF_DATASET = {
-    "orders": {"FormatType": "csv", "LightTransform": "light.sql", "Rules": "rules.dqdl"},
+    **dict.fromkeys(("orders", JUDGED), {"FormatType": "csv", "LightTransform": "light.sql", "Rules": "rules.dqdl"}),
     "readings": {
         "FormatType": "json",
         "LightTransform": "light.sql",
@@ -56,7 +56,7 @@ def deploy(quality: bool, size: Size, say: Callable[[str], None]) -> Lake:
     prefixes = {name: "" for name in deployment.root_parameters() if name.endswith("AssetPrefix")}
     deployment.deploy("local", quality=quality, overrides=prefixes, say=say)
     contract = Contract(boto3.client("ssm"), "local")
-    for dataset in DATASETS:
+    for dataset in (*DATASETS, *((JUDGED,) if quality else ())):
         _deploy_dataset(contract, dataset, size, say)
     lake = Lake("local")
     _shorten(lake, size)
@@ -65,7 +65,7 @@ def deploy(quality: bool, size: Size, say: Callable[[str], None]) -> Lake:
 
 
 def _deploy_dataset(contract: Contract, dataset: str, size: Size, say: Callable[[str], None]) -> None:
-    prefix, files = assets.of_dataset(FOLDER / dataset)
+    prefix, files = assets.of_dataset(FOLDER / ("orders" if dataset == JUDGED else dataset))
     bucket = contract.value("/tarn/local/assets/bucket/name")
     assets.upload(boto3.client("s3"), bucket, files)
     given = {

@@ -16,7 +16,7 @@ from lake import batches, names
 from tarn.lake import Lake
 from tarn.local import faults
 from tests.soak.lake import wake
-from tests.soak.load import DATASETS, TEAM
+from tests.soak.load import DATASETS, JUDGED, TEAM
 
 STATES = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesDelayed")
 UNFINISHED = ("OPEN", "READY", "STARTED")
@@ -43,9 +43,9 @@ class Operator:
         wake(self.lake)
 
     def batches(self) -> list[dict[str, Any]]:
-        """Every batch row of the two datasets."""
+        """Every batch row of the datasets."""
         found: list[dict[str, Any]] = []
-        for dataset in DATASETS:
+        for dataset in (*DATASETS, JUDGED):
             arguments: dict[str, Any] = {"KeyConditionExpression": Key("owner").eq(names.owner_key(TEAM, dataset))}
             while True:
                 page = self._batches.query(**arguments)

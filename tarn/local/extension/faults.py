@@ -55,6 +55,7 @@ _KEY_DENIALS: Mapping[str, tuple[int, str]] = {
 }
 _BURSTS = (1, 2, 8)
 """Calls that are refused in a row: the SDK tries a call five times at most."""
+_BURST_SECONDS = 4
 _DEATH = "_tarn_death"
 # What the worker's script says, and what it says instead: it counts the calls of an invocation, tells them with its
 # result, and dies at the one that it was told.
@@ -285,8 +286,8 @@ def _shuffle_receives(faults: Faults) -> None:
 def _refuse_calls(faults: Faults) -> None:
     """Throttles and denials of keys, as each service answers them, to a call and those like it that follow.
 
-    Each second may draw a role among those that have made such a call, whose next one it is: a job makes a thousand
-    calls where a function makes ten, and would else have nearly all.
+    Each second may draw a role among those that have made such a call, whose next one it is, if it comes soon: a job
+    makes a thousand calls where a function makes ten, and would else have nearly all.
     """
     dispatch = original(APP, "_dispatch_service_request")
     access_key = original(ROUTER, "extract_access_key_id")
@@ -296,16 +297,15 @@ def _refuse_calls(faults: Faults) -> None:
     answer = original(IAM_ACTIONS, "access_denied_response")
     sessions = original(STS, "_sessions")
     callers: dict[str, list[str]] = {"throttle": [], "deny_key": []}
-    drawn: list[tuple[str, str]] = []
-    bursts: dict[tuple[str, str], tuple[str, int]] = {}
+    drawn: dict[tuple[str, str], float] = {}
+    bursts: dict[tuple[str, str], tuple[str, int, float]] = {}
 
     def draw() -> None:
         while True:
             time.sleep(1)
             for mode, roles in callers.items():
                 if roles and faults.strike(mode):
-                    chosen = (mode, faults.chance.choice(roles))
-                    drawn.extend([chosen] if chosen not in drawn else [])
+                    drawn[mode, faults.chance.choice(roles)] = time.monotonic() + _BURST_SECONDS
 
     async def dispatch_or_refuse(  # noqa: PLR0917 - called as MiniStack calls its own
         method: str, path: str, headers: Any, body: bytes, query: Any, request_id: str
@@ -329,17 +329,16 @@ def _refuse_calls(faults: Faults) -> None:
         for mode in modes:
             if role not in callers[mode]:
                 callers[mode].append(role)
-        mode, left = bursts.pop((role, action), ("", 0))
-        if not left:
-            mode = next((mode for mode in modes if (mode, role) in drawn), "")
+        mode, left, until = bursts.pop((role, action), ("", 0, 0.0))
+        if time.monotonic() > until:
+            mode = next((mode for mode in modes if drawn.pop((mode, role), 0) > time.monotonic()), "")
             if not mode:
                 return None
-            drawn.remove((mode, role))
             faults.count(mode)
-            left = faults.chance.choice(_BURSTS)
+            left, until = faults.chance.choice(_BURSTS), time.monotonic() + _BURST_SECONDS
             logger.info("%s of %s by %s, %d times", mode, action, role, left)
         if left > 1:
-            bursts[role, action] = (mode, left - 1)
+            bursts[role, action] = (mode, left - 1, until)
         return mode
 
     replace(APP, "_dispatch_service_request", dispatch_or_refuse)
