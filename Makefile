@@ -145,6 +145,17 @@ e2e: setup ## Only the end-to-end tests: the whole lake, deployed by sam
 pipeline-test: setup .venvs/workflows/.ready .venvs/taskcat/.ready .venvs/awscli/.ready ## The delivery pipeline, here: pushes through the real buildspec.yml, on the embedded AWS
 	@$(BIN)/python -m tests.delivery.pipeline
 
+# N=100000 is the full figure; so many are not judged. SEED=2 is another order of faults.
+N    ?= 300
+SEED ?= 1
+.PHONY: soak
+soak: setup ## N small objects through a lake under every fault, and the end state against S3 (N=300 SEED=1)
+	@$(BIN)/python -m tests.soak $(N) --seed $(SEED)
+
+.PHONY: soak-mutants
+soak-mutants: setup ## The soak again on lakes that are broken on purpose, each of which it must find
+	@$(BIN)/python -m pytest --quiet tests/soak
+
 ##@ Deploy it
 .PHONY: build
 build: .venv/.ready ## Resolve the functions' dependencies for Lambda (arm64), and the Deequ jars

@@ -18,6 +18,7 @@ from tarn.local.extension import (
     emr_steps,
     encryption,
     fargate_tasks,
+    faults,
     glue_jobs,
     glue_resource_names,
     glue_tasks,
@@ -27,8 +28,10 @@ from tarn.local.extension import (
     missing_types,
     nested_change_sets,
     nested_stacks,
+    policy_texts,
     processing_jobs,
     property_types,
+    queue_races,
     recorded_decisions,
     refused_deletions,
     resource_tags,
@@ -71,7 +74,10 @@ PLUG_POINTS = (
     delivery_permissions,
     message_moves,
     property_types,
+    policy_texts,
+    queue_races,
     recorded_decisions,
+    faults,
 )
 
 

@@ -16,6 +16,7 @@ Sources: Lambda developer guide, "Using Lambda with Amazon SQS" (execution role 
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any
 
 from tarn.local.extension.decisions import Call, policy_admits_service, require_evaluator, role_in_session
@@ -48,9 +49,18 @@ def install(_settings: Settings) -> None:
 def _ask_before_polling() -> None:
     """A mapping that may not read its queue gets no concurrency, and says why where AWS says it."""
     concurrency = original(LAMBDA, "_sqs_esm_concurrency")
+    told: dict[tuple[str, str], tuple[float, str | None]] = {}
+
+    def denial_of(role_arn: str, queue_arn: str) -> str | None:
+        """Asked once a second: a busy queue is polled a hundred times in one."""
+        asked_at, denial = told.get((role_arn, queue_arn), (0.0, None))
+        if time.monotonic() - asked_at > 1:
+            denial = _denial_of_polling(role_arn, queue_arn)
+            told[role_arn, queue_arn] = (time.monotonic(), denial)
+        return denial
 
     def allowed_concurrency(mapping: dict[str, Any], function: Any, configuration: Any, queue: Any = None) -> int:
-        denial = _denial_of_polling(configuration["Role"], mapping["EventSourceArn"])
+        denial = denial_of(configuration["Role"], mapping["EventSourceArn"])
         if denial is None:
             return int(concurrency(mapping, function, configuration, queue))
         mapping["LastProcessingResult"] = f"PROBLEM: {denial}"

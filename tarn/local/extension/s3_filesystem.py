@@ -4,6 +4,9 @@ Nothing is guessed and nothing is copied ahead: a job reads, lists and writes wh
 asks for it (over `webhdfs`), and a permission that its role lacks fails the very call that needs it, as
 on AWS.
 
+A small object is asked for once in a run: Spark opens a file a dozen times, and a batch of a thousand small files
+would be a quarter of an hour of requests. What the run itself writes, moves or deletes it finds as it is.
+
 What lies under `_temporary` (the scratch of Hadoop's committer) stays on this disk, and moving a file
 out of it is its upload: no unfinished file is ever an object, which is what the committers on AWS do
 with multipart uploads.
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 20
 _ABSENT = {"404", "NoSuchKey", "NotFound"}
+MOST_KEPT_BYTES = 64 << 10
+"""Of an object that is read whole: a batch has ten thousand of them at most."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,8 @@ class S3FileSystem:
     def __init__(self, s3: S3Client, scratch: Path) -> None:
         self._s3 = s3
         self._scratch = scratch
+        self._found: dict[Location, Entry] = {}
+        self._read: dict[Location, bytes] = {}
 
     def find(self, at: Location) -> Entry | None:
         """What stands at `at`, or None."""
@@ -89,9 +96,12 @@ class S3FileSystem:
             return Entry("", None)
         if at.is_scratch:
             return None
+        if at in self._found:
+            return self._found[at]
         try:
             head = self._s3.head_object(Bucket=at.bucket, Key=at.key)
-            return Entry("", head["ContentLength"], head["LastModified"].timestamp())
+            self._found[at] = Entry("", head["ContentLength"], head["LastModified"].timestamp())
+            return self._found[at]
         except ClientError as error:
             if error.response["Error"]["Code"] not in _ABSENT:
                 raise
@@ -129,6 +139,11 @@ class S3FileSystem:
                 raise FileNotFoundError(str(at))
             return max(0, local.stat().st_size - offset), _file_chunks(local, offset)
         try:
+            if at not in self._read and at in self._found and (self._found[at].size or 0) <= MOST_KEPT_BYTES:
+                self._read[at] = self._s3.get_object(Bucket=at.bucket, Key=at.key)["Body"].read()
+            if at in self._read:
+                rest = self._read[at][offset:]
+                return len(rest), iter((rest,))
             got = self._s3.get_object(Bucket=at.bucket, Key=at.key, Range=f"bytes={offset}-")
         except ClientError as error:
             code = error.response["Error"]["Code"]
@@ -166,8 +181,9 @@ class S3FileSystem:
             if origin.is_scratch:
                 self._place(self._local(origin), goal)
             else:
+                self._forget(goal)
                 self._s3.copy({"Bucket": origin.bucket, "Key": origin.key}, goal.bucket, goal.key)
-                self._s3.delete_object(Bucket=origin.bucket, Key=origin.key)
+                self._delete(origin)
         if found.is_directory:
             shutil.rmtree(self._local(source), ignore_errors=True)
             self.make_directory(target)
@@ -182,7 +198,7 @@ class S3FileSystem:
             raise OSError(f"{at} is not empty")
         if not at.is_scratch:
             for relative in self._objects(at) if found.is_directory else [""]:
-                self._s3.delete_object(Bucket=at.bucket, Key=at.prefix + relative if relative else at.key)
+                self._delete(at.child(relative) if relative else at)
         shutil.rmtree(self._local(at), ignore_errors=True)
         self._local(at).unlink(missing_ok=True)
         return True
@@ -201,9 +217,18 @@ class S3FileSystem:
             self._local(at).parent.mkdir(parents=True, exist_ok=True)
             file.replace(self._local(at))
             return
+        self._forget(at)
         with file.open("rb") as body:
             self._s3.put_object(Bucket=at.bucket, Key=at.key, Body=body)
         file.unlink()
+
+    def _delete(self, at: Location) -> None:
+        self._forget(at)
+        self._s3.delete_object(Bucket=at.bucket, Key=at.key)
+
+    def _forget(self, at: Location) -> None:
+        self._found.pop(at, None)
+        self._read.pop(at, None)
 
     def _files(self, at: Location) -> list[str]:
         """Every file under a directory, by its path from there."""

@@ -1,0 +1,2 @@
+-- One row a reading, as it came.
+SELECT object, put, line, amount FROM source

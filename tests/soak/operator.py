@@ -1,0 +1,103 @@
+"""What an operator does while the lake is under faults: redrive dead letters, and try failed batches again."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import boto3
+from boto3.dynamodb.conditions import Key
+
+from lake import attempts, names
+from tarn import dead_letters
+from tarn.again import Again
+from tarn.lake import Lake
+from tarn.local import faults
+from tests.soak.lake import wake
+from tests.soak.load import DATASETS, JUDGED, REPLACING, TEAM
+
+STATES = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesDelayed")
+UNFINISHED = ("OPEN", "READY", "STARTED")
+
+
+@dataclass
+class Operator:
+    """Looks after one lake; ``did`` counts what was done by hand."""
+
+    lake: Lake
+    state: Path
+    did: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self._sqs = boto3.client("sqs")
+        self._again = Again(self.lake)
+        self._batches, self._objects = (
+            boto3.resource("dynamodb").Table(self.lake.contract.foundations(f"{thing}-table/name"))
+            for thing in ("batches", "objects")
+        )
+
+    def look_after(self) -> None:
+        """One round: every dead letter goes back, every failed batch gets its next attempt."""
+        self._redrive()
+        self._retry()
+        wake(self.lake)
+
+    def batches(self) -> list[dict[str, Any]]:
+        """Every batch row of the datasets."""
+        found: list[dict[str, Any]] = []
+        for dataset in (*DATASETS, JUDGED):
+            arguments: dict[str, Any] = {"KeyConditionExpression": Key("owner").eq(names.owner_key(TEAM, dataset))}
+            while True:
+                page = self._batches.query(**arguments)
+                found += page["Items"]
+                if "LastEvaluatedKey" not in page:
+                    break
+                arguments["ExclusiveStartKey"] = page["LastEvaluatedKey"]
+        return found
+
+    def depths(self) -> dict[str, int]:
+        """Messages by queue, whatever their state, of the queues that hold any."""
+        found = {}
+        for place, url in self.lake.contract.queues().items():
+            told = self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=list(STATES))["Attributes"]
+            if depth := sum(int(told[name]) for name in STATES):
+                found[place] = depth
+        return found
+
+    def first_hop(self) -> int:
+        """Messages that are not staged yet."""
+        depths = self.depths()
+        return depths.get("foundations/ingest-queue", 0) + depths.get("pipeline/air/main/queue", 0)
+
+    def unrest(self) -> dict[str, int]:
+        """What still moves or needs a hand, by its name; nothing when the lake is quiet."""
+        counted = Counter(row["state"] for row in self.batches())
+        moving = {state: counted[state] for state in (*UNFINISHED, "FAILED") if counted[state]}
+        held = faults.counts(self.state).get("held", 0)
+        changed = int(attempts.has_changed(self._objects, TEAM, REPLACING))
+        others = {"held": held, "changed": changed}
+        return {**self.depths(), **moving, **{name: count for name, count in others.items() if count}}
+
+    def _redrive(self) -> None:
+        for letters in dead_letters.find(self.lake, self._sqs):
+            if letters.are_calls:  # what they asked for, the next tick does
+                self.did["dead ticks"] += letters.depth.visible
+                self._sqs.purge_queue(QueueUrl=letters.url)
+            elif letters.depth.visible:
+                moved = dead_letters.move(self._sqs, letters, None, lambda _moved, _of: None, poll_seconds=0.2)
+                self.did["redriven"] += moved.messages
+
+    def _retry(self) -> None:
+        for row in self.batches():
+            if row["state"] == "FAILED":
+                self._again.retry(str(row["batch_id"]), datetime.now(UTC))
+                self.did["retried"] += 1
+
+
+def told(rows: list[dict[str, Any]]) -> str:
+    """Batches by state, in a line."""
+    return json.dumps(Counter(str(row["state"]) for row in rows))
