@@ -47,6 +47,11 @@ class Moment:
     where: str
     detail: str = ""
 
+    @property
+    def order(self) -> tuple[str, bool, str]:
+        """S3 tells whole seconds: what it tells comes after all else of that second."""
+        return (self.at[:19], self.at[19:] == ".000Z", self.at)
+
 
 @dataclass
 class Life:
@@ -112,7 +117,7 @@ class _Explainer:
         if address:
             named = [identity, *life.ancestors, *life.descendants]
             life.moments += self._lines(address, life, [one for one in named if self._zone(one) != "analytics"])
-        life.moments.sort(key=lambda one: one.at)
+        life.moments.sort(key=lambda one: one.order)
         return life
 
     # --- by zone

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import shutil
 import subprocess
@@ -11,7 +10,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -65,15 +64,27 @@ def session(jars: Iterable[Path]) -> Iterator[SparkSession]:
         return
     if shutil.which("java") is None:
         raise SparkError("java is not on PATH: install a Java 17 runtime, Spark and Deequ run on it")
-    folder = Path(tempfile.mkdtemp(prefix="tarn-spark-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)  # Java outlives the session
-    (folder / "temp").mkdir()
-    (folder / "log4j2.properties").write_text(SILENCE)
-    started = _started(folder, jars)
-    try:
-        yield started
-    finally:
-        started.stop()
+    with tempfile.TemporaryDirectory(prefix="tarn-spark-") as name:
+        folder = Path(name)
+        (folder / "temp").mkdir()
+        (folder / "log4j2.properties").write_text(SILENCE)
+        started = _started(folder, jars)
+        try:
+            yield started
+        finally:
+            end(started)
+
+
+def end(session: SparkSession) -> None:
+    """Stop a session and its Java: the next one of this process has classes and settings of its own."""
+    from pyspark import SparkContext  # noqa: PLC0415
+
+    session.stop()
+    gateway: Any = SparkContext._gateway
+    gateway.shutdown()
+    gateway.proc.stdin.close()
+    gateway.proc.wait()
+    SparkContext._gateway = SparkContext._jvm = None
 
 
 def _started(folder: Path, jars: Iterable[Path]) -> SparkSession:

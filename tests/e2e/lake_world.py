@@ -16,6 +16,8 @@ from tarn.lake import Lake
 
 T = TypeVar("T")
 FINAL = {"PUBLISHED", "FAILED", "FAILED_QUALITY"}
+HIDDEN_SECONDS = 400
+"""So long a dataset's queue hides messages that a run received: one that was killed leaves them so."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def start_batch(demo: Demo, dataset: str) -> dict[str, Any]:
         )
         return next((row for row in batches_of(demo, dataset) if row["batch_id"] not in known), None)
 
-    return wait_for(made, f"no batch of {dataset} was made")
+    return wait_for(made, f"no batch of {dataset} was made", HIDDEN_SECONDS)
 
 
 def end_of(demo: Demo, batch: dict[str, Any]) -> dict[str, Any]:

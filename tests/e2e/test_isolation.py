@@ -18,7 +18,7 @@ ANYTHING = {"Effect": "Allow", "Action": "*", "Resource": "*"}
 NOBODYS = {
     *("write an object of raw", "delete an object of raw", "list raw"),
     *("delete an object of stage", "list versions of stage", "list versions of analytics"),
-    *("query objects", "query attention of objects", "delete a row of objects", "delete a row of batches"),
+    *("query objects", "delete a row of objects", "delete a row of batches"),
     *(f"{verb} {table}" for verb in ("scan", "select from") for table in ("objects", "datasets", "batches")),
     *(
         f"{verb} rows of {table}, one of them one's own"

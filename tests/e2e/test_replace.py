@@ -19,6 +19,8 @@ from tests.e2e.lake_world import (
     wait_for,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def airlines(folder: Path, *carriers: str, name: str = "Some Airline Inc.") -> Path:
     file = folder / "airlines.csv"

@@ -50,7 +50,7 @@ def git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
 
 def previous_commit() -> str:
     """The last commit that deploys another lake than this checkout does."""
-    log = git("log", "--format=%H", "-n", "50", "HEAD", "--", *DEPLOYED)
+    log = git("log", "--first-parent", "--format=%H", "-n", "50", "HEAD", "--", *DEPLOYED)
     for commit in log.stdout.decode().split():
         if git("diff", "--quiet", commit, "--", *DEPLOYED).returncode == 1:
             return commit

@@ -20,6 +20,7 @@ from moto import mock_aws
 from pyspark.sql import SparkSession
 
 from tarn import jars
+from tarn.spark import end
 
 ROOT = Path(__file__).parents[2]
 FLIGHTS = ROOT / "datasets" / "air" / "flights"
@@ -74,7 +75,7 @@ def spark(buckets: Path, quality_jars: list[str]) -> Iterator[SparkSession]:
     session = builder.getOrCreate()
     session.sparkContext.setLogLevel("OFF")
     yield session
-    session.stop()
+    end(session)
 
 
 @pytest.fixture(autouse=True)

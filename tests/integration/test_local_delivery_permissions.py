@@ -70,10 +70,11 @@ def test_a_mapping_stops_when_its_role_loses_the_permission(client: Client, stac
     assert until(lambda: waiting() == 0)
     document = policy(allowing("sqs:ReceiveMessage"))
     client("iam").put_role_policy(RoleName=values["PollerRoleName"], PolicyName="poll", PolicyDocument=document)
-    client("sqs").send_message(QueueUrl=values["PolledQueueUrl"], MessageBody="2")
     mapping = until(
         lambda: "PROBLEM" in client("lambda").get_event_source_mapping(UUID=values["MappingId"])["LastProcessingResult"]
     )
     assert mapping
+    client("sqs").send_message(QueueUrl=values["PolledQueueUrl"], MessageBody="2")
+    time.sleep(2)
     assert waiting() == 1
     stacks.delete(created["StackName"])

@@ -347,6 +347,12 @@ class Lake:
         found = self.s3.list_objects_v2(Bucket=self.bucket, Prefix=prefix).get("Contents", [])
         return [one["Key"] for one in found if not one["Key"].rpartition("/")[2].startswith(("_", "."))]
 
+    def stop_tasks(self) -> None:
+        """Stop what a machine may not stop: a query would keep a core for hours."""
+        ecs = self.client("ecs")
+        for arn in ecs.list_tasks(cluster=self.suffix, desiredStatus="RUNNING")["taskArns"]:
+            ecs.stop_task(cluster=self.suffix, task=arn)
+
     def running(self, engine: str, words: dict[str, str]) -> bool:
         """Whether the service says that the batch's program runs."""
         return self.state(engine, words) in ("RUNNING", "InProgress")
@@ -460,6 +466,7 @@ def test_what_sync_needs_is_asked_of_the_machines_role(lake: Lake, engine: str, 
             assert action in ended["Cause"]
     finally:
         lake.permit(engine)
+        lake.stop_tasks()
 
 
 def test_a_step_gets_its_role_from_the_machines_of_its_cluster(lake: Lake) -> None:

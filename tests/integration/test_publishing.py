@@ -505,6 +505,7 @@ def test_more_partitions_than_one_call_asks_for(lake, monkeypatch) -> None:
     assert verify(lake, run) == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answered", [False, True], ids=["not sent", "answer lost"])
 @pytest.mark.parametrize("retried_as", ["the same attempt", "another attempt"])
 def test_a_crawled_batch_stopped_at_any_call_and_run_again(bench, answered, retried_as, monkeypatch) -> None:

@@ -21,6 +21,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A file system on a bucket of its own, and the operations that it asked for."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     with mock_aws():
         s3: Any = boto3.client("s3", region_name="eu-west-1")
         s3.create_bucket(Bucket=AT.bucket, **HERE)
