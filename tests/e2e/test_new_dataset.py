@@ -28,7 +28,7 @@ ROWS = 2_000
 TARN = "from tarn.cli import app; app()"
 LEFT_OUT = (".git", ".tarn", ".venv", ".venvs", ".*_cache", ".hypothesis", "__pycache__", "build", "*.egg-info")
 TICK = ("--parameter", "TickExpression=rate(1 minute)")
-NOW = ("--parameter", "MaxWaitMinutes=0")
+NOW = ("--parameter", "MaxWaitMinutes=1")
 
 pytestmark = pytest.mark.slow
 

@@ -26,7 +26,7 @@ AIRLINES = templates.ROOT / "datasets" / "air" / "airlines" / "samples" / "airli
 
 
 @pytest.fixture(scope="module")
-def standing_lake(tmp_path_factory) -> Iterator[Demo]:
+def own(tmp_path_factory) -> Iterator[Demo]:
     """A lake with one dataset, whose tick never comes: six files in three published batches."""
     state = tmp_path_factory.mktemp("reconcile")
     with own_emulator(state) as session:
@@ -101,14 +101,12 @@ class Damaged:
         return {carrier: int(str(count)) for carrier, count in rows}
 
 
-def test_every_damage_is_told_and_repaired_and_the_table_stays_the_same(standing_lake) -> None:
-    lake = Damaged(standing_lake)
+def test_every_damage_is_told_and_repaired_and_the_table_stays_the_same(own) -> None:
+    lake = Damaged(own)
     before = lake.table()
     assert set(before.values()) == {6}
     assert lake.found() == []
-    first, second, third = sorted(
-        row["batch_id"] for row in standing_lake.lake.status().batches if row["state"] == "PUBLISHED"
-    )
+    first, second, third = sorted(row["batch_id"] for row in own.lake.status().batches if row["state"] == "PUBLISHED")
 
     # the catalog forgets: a raw object, a staged one, both
     lost_staged = [lake.row(name)["staged_id"] for name in ("0-1.csv", "1-0.csv")]
@@ -116,7 +114,7 @@ def test_every_damage_is_told_and_repaired_and_the_table_stays_the_same(standing
         lake.drop(identity)
     # messages are lost: of staged objects, of a change, a deletion and a creation
     for name in ("waits.csv", "changed.csv", "deleted.csv"):
-        stage(standing_lake, "airlines", AIRLINES, name)
+        stage(own, "airlines", AIRLINES, name)
     lake.sqs.purge_queue(QueueUrl=lake.staged_queue)
     with lake.unheard() as raw:
         lake.s3.upload_file(str(AIRLINES), raw, "air/airlines/unheard of.csv")
@@ -128,13 +126,13 @@ def test_every_damage_is_told_and_repaired_and_the_table_stays_the_same(standing
     known.pop("staged_id")
     lake.objects.put_item(Item=known)
     # published: a file is gone, a file is too many, a partition is gone, a file is nobody's
-    analytics, keys = lake.buckets["analytics"], published_keys(standing_lake, "air/airlines/")
+    analytics, keys = lake.buckets["analytics"], published_keys(own, "air/airlines/")
     of = {batch: next(key for key in keys if batch in key) for batch in (first, second)}
     nobodys = "air/airlines/batch=20200101t000000-000000000000/part-0.parquet"
     for key in (f"{of[second]}.twice.parquet", nobodys):
         lake.s3.copy_object(Bucket=analytics, Key=key, CopySource={"Bucket": analytics, "Key": of[second]})
     lake.s3.delete_object(Bucket=analytics, Key=of[first])
-    database = standing_lake.lake.contract.team("air", "database/name")
+    database = own.lake.contract.team("air", "database/name")
     lake.glue.delete_partition(DatabaseName=database, TableName="airlines", PartitionValues=[third])
     assert lake.table() != before
 
@@ -154,20 +152,20 @@ def test_every_damage_is_told_and_repaired_and_the_table_stays_the_same(standing
     for name in ("unheard of.csv", "changed.csv", "landed.csv", "0-0.csv", "1-0.csv"):
         wait_for(lambda name=name: lake.row(name).get("state") == "STAGED" or None, f"{name} is not staged")  # type: ignore[misc]
     wait_for(lambda: lake.row("deleted.csv").get("state") == "DELETED" or None, "what is gone is not deleted")
-    assert end_of(standing_lake, start_batch(standing_lake, "airlines"))["state"] == "PUBLISHED"
+    assert end_of(own, start_batch(own, "airlines"))["state"] == "PUBLISHED"
     lake.rest()
     lake.s3.delete_object(Bucket=analytics, Key=nobodys)
     assert lake.found() == []
     assert lake.found(whole=False) == []
     new = ("waits.csv", "changed.csv", "unheard of.csv", "landed.csv")
     assert lake.table() == {carrier: count + len(new) for carrier, count in before.items()}
-    assert {values[-1] for values in partitions_of(standing_lake, "airlines")} >= {first, second, third}
+    assert {values[-1] for values in partitions_of(own, "airlines")} >= {first, second, third}
 
 
-def test_explain_follows_an_object_from_its_landing_to_its_published_files(standing_lake) -> None:
-    lake = Damaged(standing_lake)
+def test_explain_follows_an_object_from_its_landing_to_its_published_files(own) -> None:
+    lake = Damaged(own)
     staged_id = lake.row("2-0.csv")["staged_id"]
-    life = explain.explain(standing_lake.lake, lake.raw("2-0.csv"), standing_lake.session)
+    life = explain.explain(own.lake, lake.raw("2-0.csv"), own.session)
     happened = [(one.where, one.what) for one in life.moments]
     assert happened[0] == ("S3", "landed")
     assert {
@@ -179,6 +177,4 @@ def test_explain_follows_an_object_from_its_landing_to_its_published_files(stand
     assert settled.startswith("STAGED execution=")
     assert life.descendants[0] == staged_id
     published = next(one for one in life.descendants if "/batch=" in one)
-    assert {lake.raw("2-0.csv"), staged_id} <= set(
-        explain.explain(standing_lake.lake, published, standing_lake.session).ancestors
-    )
+    assert {lake.raw("2-0.csv"), staged_id} <= set(explain.explain(own.lake, published, own.session).ancestors)
