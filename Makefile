@@ -31,11 +31,11 @@ demo: setup ## Run the whole lake on this machine, with real files, Spark and De
 	@$(BIN)/tarn demo --quality $(QUALITY)
 
 .PHONY: test
-test: static ## Everything that is tested: lint, types, rules; unit, template, integration and end-to-end tests
+test: static ## Lint, types, rules; unit, template, integration and end-to-end tests
 	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
 
 .PHONY: test-all
-test-all: static .venvs/awscli/.ready ## make test, and the slow part: an upgrade in flight, two lakes, a new dataset, least privilege, the delivery pipeline
+test-all: static .venvs/awscli/.ready ## make test, and what takes minutes: upgrade, two lakes, engines, least privilege, delivery pipeline, soak
 	@$(BIN)/python -m pytest $(PARALLEL)
 
 ##@ Work on it
@@ -154,7 +154,7 @@ soak: setup ## N small objects through a lake under every fault, and the end sta
 
 .PHONY: soak-mutants
 soak-mutants: setup ## The soak again on lakes that are broken on purpose, each of which it must find
-	@$(BIN)/python -m pytest --quiet tests/soak
+	@$(BIN)/python -m pytest --quiet tests/soak/test_mutants.py
 
 ##@ Deploy it
 .PHONY: build
