@@ -76,7 +76,12 @@ def session(jars: Iterable[Path]) -> Iterator[SparkSession]:
 
 
 def end(session: SparkSession) -> None:
-    """Stop a session and its Java: the next one of this process has classes and settings of its own."""
+    """Stop a session and its Java: the next one of this process has classes and settings of its own.
+
+    What pyspark put in the place of py4j's own reading of answers goes too: it asks Spark's Java about the errors of
+    every other Java, the rules' parser among them.
+    """
+    from py4j import java_gateway, protocol  # noqa: PLC0415
     from pyspark import SparkContext  # noqa: PLC0415
 
     session.stop()
@@ -85,6 +90,7 @@ def end(session: SparkSession) -> None:
     gateway.proc.stdin.close()
     gateway.proc.wait()
     SparkContext._gateway = SparkContext._jvm = None
+    java_gateway.get_return_value = protocol.get_return_value
 
 
 def _started(folder: Path, jars: Iterable[Path]) -> SparkSession:
