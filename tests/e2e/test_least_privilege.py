@@ -139,7 +139,8 @@ def test_every_part_of_every_policy_is_needed(judge, roles, questions) -> None:
                 unexplained.append(f"{name}: {part}")
     told = "\n".join(sorted(unexplained))
     assert not unexplained, f"nothing needs this: take it away, or say in UNSEEN why it stays\n{told}"
-    assert not seen_needed, f"this is needed now: take it out of UNSEEN\n{seen_needed}"
+    stale = {one for one in seen_needed if one.reason != AGAIN}  # on a busy machine a second try may be seen
+    assert not stale, f"this is needed now: take it out of UNSEEN\n{stale}"
 
 
 def _is_about(known: Unseen, role: str, part: Part) -> bool:
