@@ -184,7 +184,7 @@ def package(environment: Environment = "local", quality: Quality = "on") -> None
     """Upload the assets, and print the parameters by which the root template finds them."""
     with clear_errors():
         prepared = deployment.prepare(environment, quality=_is_on(quality), say=errors.out)
-        parameters = {**deployment.configured(environment), **prepared.parameters}
+        parameters = deployment.complete("template.yaml", {**deployment.configured(environment), **prepared.parameters})
         console.out("\n".join(f"{name}={value}" for name, value in parameters.items()))
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from typer.testing import CliRunner
 
-from tarn import deployment
+from tarn import cli, deployment
+from tarn.deployment import Package
 
 
 def test_a_templates_own_default_is_told_as_well() -> None:
@@ -12,6 +14,12 @@ def test_a_templates_own_default_is_told_as_well() -> None:
     given = deployment.complete("template.yaml", {"EnvironmentName": "dev", "TickExpression": "rate(1 minute)"})
     assert (given["LogRetentionDays"], given["TickExpression"]) == ("30", "rate(1 minute)")
     assert "AssetBucketName" not in given, "it has no default"
+
+
+def test_the_aws_cli_is_told_the_defaults_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deployment, "prepare", lambda *_, **__: Package("assets", {"EnvironmentName": "dev"}))
+    printed = CliRunner().invoke(cli.app, ["package", "--environment", "dev"]).stdout.splitlines()
+    assert {"EnvironmentName=dev", "LogRetentionDays=30"} <= set(printed)
 
 
 @pytest.mark.parametrize(("given", "protected"), [({}, True), ({"DeletionProtection": "false"}, False)])
