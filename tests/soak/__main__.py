@@ -141,13 +141,13 @@ class Tolerance:
 
 
 def _patient_session() -> boto3.Session:
-    """Of clients that outlast a busy emulator; the default session's are so, too."""
+    """Of clients that outlast a busy emulator; it is the default session, too."""
     core = botocore.session.get_session()
     core.set_default_client_config(
         Config(read_timeout=300, retries={"total_max_attempts": 10, "mode": "standard"}, max_pool_connections=20)
     )
-    boto3.setup_default_session(botocore_session=core)
-    return boto3.Session(botocore_session=core)
+    boto3.DEFAULT_SESSION = session = boto3.Session(botocore_session=core)
+    return session
 
 
 def _load(operator: Operator, objects: int, seed: int, tolerance: Tolerance) -> Load:
