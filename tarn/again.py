@@ -58,8 +58,8 @@ class Replayed:
     """What a replay found and did.
 
     ``objects`` counts the raw objects by state; ``staged`` what came of staging them again; ``made`` has the attempts
-    by batch (of a dry run: that would be made); ``under_way`` the batches that run anyway; ``failed`` what could not be
-    done, by batch or object, with the reason.
+    by batch (of a dry run both tell what would be); ``under_way`` the batches that run anyway; ``failed`` what could
+    not be done, by batch or object, with the reason.
     """
 
     objects: Counter[str] = field(default_factory=Counter)
@@ -154,7 +154,10 @@ class Again:
                 ready.append(batch_id)
             elif state in UNDER_WAY:
                 report.under_way.append(batch_id)
-        if from_raw and not dry_run:
+        if from_raw and dry_run:
+            for page in self._pages(address, selection):
+                report.staged["objects"] += len(_to_stage(page, report.under_way))
+        elif from_raw:
             held_back = self._stage_again(address, selection, registration, report, advance)
             ready = [batch_id for batch_id in ready if batch_id not in held_back]
         for batch_id in ready:
@@ -193,15 +196,10 @@ class Again:
         Objects of batches that are under way are left alone: their jobs read the staged files just now.
         """
         held_back: set[str] = set()
-        under_way = set(report.under_way)
         with ThreadPoolExecutor(GROUPS_AT_ONCE) as pool:
             for page in self._pages(address, selection):
                 holders = {str(raw["id"]): (staged or {}).get("batch_id") for raw, staged in page}
-                items = [
-                    _item(raw)
-                    for raw, _ in page
-                    if raw["state"] in STAGED_AGAIN and raw["size"] and holders[str(raw["id"])] not in under_way
-                ]
+                items = _to_stage(page, report.under_way)
                 for told in pool.map(lambda some: self._first_hop(address, registration, some), _groups(items)):
                     for identity, (outcome, reason) in told.items():
                         report.staged[outcome] += 1
@@ -283,6 +281,16 @@ class Again:
 
     def _table(self, thing: str) -> Table:
         return self._dynamodb.Table(self._contract.foundations(f"{thing}-table/name"))
+
+
+def _to_stage(page: Iterable[tuple[dict[str, Any], dict[str, Any] | None]], under_way: Iterable[str]) -> list[Item]:
+    """What the first hop takes of a page again; objects of batches that are under way it leaves alone."""
+    left_alone = set(under_way)
+    return [
+        _item(raw)
+        for raw, staged in page
+        if raw["state"] in STAGED_AGAIN and raw["size"] and (staged or {}).get("batch_id") not in left_alone
+    ]
 
 
 def _item(raw: Mapping[str, Any]) -> Item:

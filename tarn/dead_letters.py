@@ -26,6 +26,8 @@ ENDS = ("dead-letter-queue", "dead-letters")
 UNDER_WAY = ("RUNNING", "CANCELLING")
 MOST_POLLS_UNSEEN = 30
 """Looks at the list of tasks within which a new one must show."""
+MOST_POLLS_STILL = 600
+"""Looks at a move that moves nothing more, after which nobody waits for it any longer."""
 REMEDIES = {
     "AWS.SimpleQueueService.NonExistentQueue": (
         "the queue that a letter came from is gone, with its dataset; what is before that letter was moved. "
@@ -80,7 +82,7 @@ def move(
     progress: Callable[[int, int], None],
     poll_seconds: float = 1.0,
 ) -> Moved:
-    """Move the letters back and wait for the end; a move that is under way already is waited for.
+    """Move the letters back and wait for the end; a move that is under way already is waited for, while it moves.
 
     ``rate`` is messages per second (1 to 500; None leaves it to SQS); ``progress`` is told moved and to move.
 
@@ -92,7 +94,7 @@ def move(
     if before is not None:
         given: StartMessageMoveTaskRequestTypeDef = {"SourceArn": letters.arn}
         sqs.start_message_move_task(**(given if rate is None else {**given, "MaxNumberOfMessagesPerSecond": rate}))
-    unseen = 0
+    unseen, still, last_moved = 0, 0, -1
     while True:
         task = _latest(sqs, letters.arn)
         if task.get("StartedTimestamp", 0) == before and unseen < MOST_POLLS_UNSEEN:
@@ -103,6 +105,11 @@ def move(
             if task.get("Status") not in UNDER_WAY:
                 reason = str(task.get("FailureReason", ""))
                 return Moved(str(task.get("Status")), moved, ": ".join(filter(None, [reason, REMEDIES.get(reason)])))
+            still, last_moved = (still + 1 if moved == last_moved else 0), moved
+            if still == MOST_POLLS_STILL:
+                return Moved(
+                    str(task["Status"]), moved, "nothing more moves; SQS goes on, and tarn redrive waits again"
+                )
         sleep(poll_seconds)
 
 

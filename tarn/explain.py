@@ -35,7 +35,7 @@ MOST_RELATIVES = 20
 AROUND = timedelta(minutes=10)
 """Lines are looked for so long before the first thing that is known, and after the last."""
 LONGEST_LOOK = timedelta(days=1)
-"""And no longer than this for an object that has not come to an end."""
+"""And so long after it for an object that has not come to an end, in a batch or by itself."""
 
 
 @dataclass(frozen=True)
@@ -239,8 +239,10 @@ class _Explainer:
         known = sorted(clock.parse(one.at) for one in life.moments)
         if not known:
             return
-        is_over = life.state in (catalog.DELETED, catalog.PUBLISHED) or known[-1] - known[0] > timedelta(0)
-        end = known[-1] if is_over else min(datetime.now(UTC), known[0] + LONGEST_LOOK)
+        is_over = life.state in (catalog.DELETED, catalog.PUBLISHED) or any(
+            one.where == "finish_batch" for one in life.moments
+        )
+        end = known[-1] if is_over else min(datetime.now(UTC), known[-1] + LONGEST_LOOK)
         reader = Reader(self.lake, address, session=self.session, objects=tuple(named), until=end + AROUND)
         for line in reader.lines(known[0] - AROUND):
             yield Moment(clock.stamp(line.at), *_said(line, named))
@@ -291,7 +293,10 @@ def _next_of_staged(state: str, identity: str, whose: str) -> str:
         case catalog.STAGED:
             return f"it waits for a batch: tarn status; when it has stood so for an hour: tarn reconcile {whose} --fix"
         case catalog.STALE:
-            return f"its rows are published still: tarn replay {whose}, with OnChange: replace in its registration"
+            return (
+                f"its rows are published still: register {whose} with OnChange: replace, and the next tick runs its "
+                "batch again without it"
+            )
         case "no row":
             return f"tarn reconcile {whose} --fix"
     return ""

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import boto3
+from botocore.exceptions import ClientError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
@@ -45,7 +46,10 @@ def redrive(console: Console, lake: Lake, place: str | None, *, rate: int | None
             for line in dead_letters.peek(lake, sqs, letters):
                 _line(console, "", f"  {line}")
         else:
-            moved = _move(console, sqs, letters, rate)
+            try:
+                moved = _move(console, sqs, letters, rate)
+            except ClientError as error:  # of one queue: the others' letters still go back
+                moved = Moved("REFUSED", 0, str(error))
             is_good = moved.status == "COMPLETED"
             went_well &= is_good
             why = f": {moved.reason}" if moved.reason else ""

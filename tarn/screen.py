@@ -227,7 +227,7 @@ def show_replayed(console: Console, done: Replayed, *, dry_run: bool) -> None:
     """What came of ``tarn replay``."""
     console.out(f"objects: {_counted(done.objects)}")
     if done.staged:
-        console.out(f"staged again: {_counted(done.staged)}")
+        console.out(f"{'would be staged again' if dry_run else 'staged again'}: {_counted(done.staged)}")
     console.out(f"attempts {'that would be made' if dry_run else 'made'}: {len(done.made)}")
     for name in done.made.values():
         console.out(f"  {name}")

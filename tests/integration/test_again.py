@@ -179,6 +179,9 @@ def test_from_raw_stages_again_under_the_same_keys_and_then_runs(world: World) -
         Body=b"SELECT carrier, delay, 1 AS more FROM source LIMIT 1",
     )
     world.reload()
+    dry = world.replay(from_raw=True, dry_run=True)
+    assert (dry.staged, dry.made) == ({"objects": 2}, {"b1": "b1-2"})
+    assert world.lake.row(staged["a"]) == before
     done = world.replay(from_raw=True)
     assert (done.staged, done.made, done.failed) == ({"STAGED": 2}, {"b1": "b1-2"}, {})
     after = world.lake.row(staged["a"])

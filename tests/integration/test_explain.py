@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -137,6 +139,36 @@ def test_an_object_whose_batch_is_not_done_says_where_it_is(state: str, followin
         life = life_of(world, "raw", "air/flights/a.csv")
         assert (life.state, life.why, life.following) == ("STAGED", "job died", following)
         assert ("batch is started", "start_batch", f"execution={BATCH}-1") in happened(life)
+
+
+def test_a_staged_object_that_was_replaced_waits_for_the_tick() -> None:
+    with open_world() as world:
+        pairs = world.publish()
+        world.edit(pairs[0][1]["id"], state="STALE")
+        following = life_of(world, "raw", "air/flights/a.csv").following
+    assert "register air/flights with OnChange: replace, and the next tick" in following
+    assert "tarn replay" not in following, "the raw row names what was staged last, not this"
+
+
+def test_lines_count_until_the_batch_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch that is started has no last moment yet: what is said hours after its start belongs to it."""
+    now = datetime.now(UTC) + timedelta(hours=3)
+    asked: list[datetime] = []
+
+    def lines_of(*_: Any, until: datetime, **__: Any) -> Any:
+        asked.append(until)
+        return SimpleNamespace(lines=lambda _since: [])
+
+    monkeypatch.setattr(explain, "Reader", lines_of)
+    monkeypatch.setattr(explain, "datetime", SimpleNamespace(now=lambda _zone: now))
+    with open_world() as world:
+        pairs = world.publish()
+        row = world.lake.batches.get_item(Key={"owner": "air#flights", "batch_id": BATCH})["Item"]
+        unfinished = {name: value for name, value in row.items() if name != "finished_at"}
+        world.lake.batches.put_item(Item={**unfinished, "state": "STARTED"})
+        world.edit(pairs[0][1]["id"], state="BATCHED")
+        life_of(world, "raw", "air/flights/a.csv")
+    assert asked == [now + explain.AROUND]
 
 
 def test_an_object_without_a_row_or_of_another_version_says_so() -> None:

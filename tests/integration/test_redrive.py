@@ -175,6 +175,33 @@ def test_a_rate_is_kept_and_what_sqs_refuses_is_told(site: Site) -> None:
         dead_letters.move(site.sqs, letters, 501, lambda *_: None)
 
 
+def test_a_queue_that_refuses_leaves_the_others_their_move(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.bury("foundations/ingest-queue", "i")
+    site.bury(A, "a")
+    move = dead_letters.move
+
+    def refused(sqs: Any, letters: dead_letters.DeadLetters, *rest: Any) -> dead_letters.Moved:
+        if letters.place == INGEST:
+            raise ClientError({"Error": {"Code": "AccessDenied", "Message": "not you"}}, "StartMessageMoveTask")
+        return move(sqs, letters, *rest)
+
+    monkeypatch.setattr(dead_letters, "move", refused)
+    done = site.tarn("redrive", "--all")
+    assert done.exit_code == 1
+    assert f"{INGEST}: 0 moved, REFUSED: An error occurred (AccessDenied)" in done.output
+    assert f"{DATASETS}: 1 moved, COMPLETED" in done.output
+    assert (site.holds(INGEST), site.holds(A)) == (1, 1)
+
+
+def test_a_move_that_moves_nothing_more_is_not_waited_for_for_ever(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    [letters] = dead_letters.find(Lake(site.environment), site.sqs, DATASETS)
+    stands = {"Status": "RUNNING", "StartedTimestamp": 1, "ApproximateNumberOfMessagesMoved": 3}
+    monkeypatch.setattr(dead_letters, "_latest", lambda *_: stands)
+    moved = dead_letters.move(site.sqs, letters, None, lambda *_: None, 0)
+    assert (moved.status, moved.messages) == ("RUNNING", 3)
+    assert "nothing more moves" in moved.reason
+
+
 @pytest.mark.parametrize("words", [[], [INGEST, "--all"], ["foundations/ingest-queue"], ["nobody"]], ids=str)
 def test_what_is_no_dead_letter_queue_is_refused(site: Site, words: list[str]) -> None:
     done = site.tarn("redrive", *words)

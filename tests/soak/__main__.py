@@ -2,8 +2,9 @@
 
     python -m tests.soak 100000 --seed 3
 
-The last line is ``objects N, faults F, lost 0, twice 0``; the exit status is 0 only if it says so, every mode of fault
-has struck, F is at least a tenth of N, queues and dead letters are empty and the catalog agrees.
+The last line is ``objects N, faults F, lost 0, twice 0``; the exit status is 0 only if it says so, all was put, every
+mode of fault has struck, F is at least a tenth of N, queues and dead letters are empty and the catalog agrees. With
+``--faults off`` the same load goes through a lake in peace.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import boto3
+import botocore.session
 from botocore.config import Config
+from botocore.exceptions import ClientError, ConnectionError, HTTPClientError  # noqa: A004
 
 from tarn.local import emulator, faults
 from tests.soak import lake as soak_lake
@@ -35,6 +38,11 @@ MOST_BEHIND = 1500
 """Messages that may wait in the two queues of the first hop before the next object is put."""
 ROUND_SECONDS = 10
 CALM_ROUNDS = 2
+MOST_FAILED_ROUNDS = 10
+PASSING = (ClientError, ConnectionError, HTTPClientError)
+"""What a round may fail with: a refusal that outlasts the retries, no connection, no answer in time."""
+EMULATOR = {"TARN_AUTOSAVE_SECONDS": "86400", "SFN_WAIT_SCALE": "0.05"}
+"""Its waits (of retries in state machines) are a twentieth of AWS's."""
 PATIENCE_SECONDS = 600
 """Without any change of what is unsettled, the soak gives up and reports what it sees."""
 RATES = {
@@ -55,10 +63,7 @@ def plan_of(objects: int, seed: int) -> faults.Plan:
 def main() -> int:
     """One soak; 0 when nothing was lost and nothing came twice."""
     options = _options()
-    is_small = options.objects <= MOST_SMALL
-    is_judged = options.quality == "on" if options.quality else is_small
-    plan = plan_of(options.objects, options.seed)
-    size = SMALL if is_small else LARGE
+    plan = plan_of(options.objects, options.seed) if options.faults == "on" else faults.Plan(options.seed, {})
     state = Path(options.state or tempfile.mkdtemp(prefix="tarn-soak-"))
     began = time.monotonic()
 
@@ -66,25 +71,42 @@ def main() -> int:
         print(f"{time.monotonic() - began:6.0f} s  {text}", flush=True)
 
     say(f"state folder {state}")
-    with _emulator(state, plan):
-        deployed = soak_lake.deploy(is_judged, size, lambda text: None)
-        if options.mutant:
-            mutants.apply(options.mutant)
-            say(f"the lake is broken on purpose: {options.mutant}")
-        operator = Operator(deployed, state)
-        load = _load(operator, options.objects, options.seed)
-        say(
-            f"deployed; {options.objects} objects, batches of {size.most_items}, quality {'on' if is_judged else 'off'}"
-        )
-        say(plan.text())
-        first = time.monotonic()
-        with faults.switched_on(state):
+    is_good = False
+    emulator.start(state, options={faults.VARIABLE: plan.text(), **EMULATOR})
+    try:
+        emulator.use(state)
+        is_good = _soak(options, plan, state, say)
+    finally:
+        is_done_with = is_good or options.mutant
+        emulator.stop(state, purge=bool(is_done_with) and not options.state)
+        if not is_done_with:
+            say(f"what is wrong can be looked at: {state}")
+    return 0 if is_good else 1
+
+
+def _soak(options: argparse.Namespace, plan: faults.Plan, state: Path, say: Callable[[str], None]) -> bool:
+    is_small = options.objects <= MOST_SMALL
+    is_judged = options.quality == "on" if options.quality else is_small
+    size = SMALL if is_small else LARGE
+    session = _patient_session()
+    deployed = soak_lake.deploy(is_judged, size, session, lambda text: None)
+    if options.mutant:
+        mutants.apply(options.mutant)
+        say(f"the lake is broken on purpose: {options.mutant}")
+    operator = Operator(deployed, state, session)
+    load = _load(operator, options.objects, options.seed, Tolerance(say))
+    say(f"deployed; {options.objects} objects, batches of {size.most_items}, quality {'on' if is_judged else 'off'}")
+    say(plan.text())
+    first = time.monotonic()
+    with faults.switched_on(state):
+        try:
             _put_under_faults(load, operator, is_judged, say)
-        spent = time.monotonic() - first
-        verdict = compare(deployed, load)
-        struck = faults.counts(state)
-        unrest, settled = operator.unrest(), told(operator.batches())
-    return _report(options.objects, plan, verdict, struck, unrest, operator, settled, spent)
+        finally:
+            load.stop()
+    spent = time.monotonic() - first
+    batches = operator.batches()
+    verdict = compare(deployed, load, {str(row["batch_id"]): str(row["state"]) for row in batches})
+    return _report(load, plan, verdict, faults.counts(state), operator.unrest(), operator, told(batches), spent)
 
 
 def _options() -> argparse.Namespace:
@@ -92,53 +114,75 @@ def _options() -> argparse.Namespace:
     parser.add_argument("objects", type=int)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--quality", choices=("on", "off"), help=f"on up to {MOST_SMALL:,} objects, else off")
+    parser.add_argument("--faults", choices=("on", "off"), default="on", help="off: the same load in peace, to compare")
     parser.add_argument("--mutant", choices=mutants.MUTANTS)
-    parser.add_argument("--state", help="a state folder to keep; else one that is removed at the end")
+    parser.add_argument("--state", help="a state folder to keep; else one that is removed at the end if all is well")
     return parser.parse_args()
 
 
-@contextmanager
-def _emulator(state: Path, plan: faults.Plan) -> Iterator[None]:
-    """An embedded AWS with these faults; its waits (of retries in state machines) are a twentieth of AWS's."""
-    emulator.start(
-        state, options={faults.VARIABLE: plan.text(), "TARN_AUTOSAVE_SECONDS": "86400", "SFN_WAIT_SCALE": "0.05"}
+class Tolerance:
+    """Lets a round fail by what a busy emulator does, and raises when too many in a row did."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say, self._failed = say, 0
+
+    @contextmanager
+    def round(self) -> Iterator[None]:
+        """One round."""
+        try:
+            yield
+        except PASSING as error:
+            self._failed += 1
+            self._say(f"round failed, {self._failed} in a row: {type(error).__name__}: {error}")
+            if self._failed == MOST_FAILED_ROUNDS:
+                raise
+        else:
+            self._failed = 0
+
+
+def _patient_session() -> boto3.Session:
+    """Of clients that outlast a busy emulator; it is the default session, too."""
+    core = botocore.session.get_session()
+    core.set_default_client_config(
+        Config(read_timeout=300, retries={"total_max_attempts": 10, "mode": "standard"}, max_pool_connections=20)
     )
-    try:
-        emulator.use(state)
-        yield
-    finally:
-        emulator.stop(state, purge=True)
+    boto3.DEFAULT_SESSION = session = boto3.Session(botocore_session=core)
+    return session
 
 
-def _load(operator: Operator, objects: int, seed: int) -> Load:
+def _load(operator: Operator, objects: int, seed: int, tolerance: Tolerance) -> Load:
+    """A load that waits while the first hop is behind, of which one writer asks once a second."""
+    lock = threading.Lock()
+    behind, asked = 0, 0.0
+
+    def may_go_on() -> bool:
+        nonlocal behind, asked
+        with lock:
+            if time.monotonic() - asked > 1:
+                with tolerance.round():
+                    behind = operator.first_hop()
+                asked = time.monotonic()
+            return behind < MOST_BEHIND
+
     bucket = operator.lake.contract.foundations("raw-bucket/name")
-    behind = {"first hop": 0}
-
-    def look() -> None:
-        while True:
-            behind["first hop"] = operator.first_hop()
-            time.sleep(1)
-
-    threading.Thread(target=look, daemon=True).start()
-    s3 = boto3.client("s3", config=Config(retries={"total_max_attempts": 10, "mode": "standard"}))
-    return Load(s3, bucket, objects, seed, lambda: behind["first hop"] < MOST_BEHIND)
+    return Load(operator.session.client("s3"), bucket, objects, seed, may_go_on)
 
 
 def _put_under_faults(load: Load, operator: Operator, is_judged: bool, say: Callable[[str], None]) -> None:
     """Put everything while an operator looks after the lake, until nothing moves any more."""
     if is_judged:  # one object that breaks a rule: nothing of it may be published, whatever fails
         load.put(Put(SPOILED_KEY, 1, body(SPOILED_KEY, 1, [-5, -6, -7])))
-    writing = threading.Thread(target=load.run)
-    writing.start()
+    load.start()
+    tolerance = Tolerance(say)
     calm, last, since = 0, "", time.monotonic()
     while calm < CALM_ROUNDS:
-        operator.look_after()
-        if not writing.is_alive() and not operator.first_hop():
-            for dataset in (*DATASETS, *((JUDGED,) if is_judged else ())):
-                soak_lake.wake(operator.lake, dataset)
-        unrest = operator.unrest()
-        say(f"{load.done} put; unsettled {unrest}; batches {told(operator.batches())}")
-        calm = 0 if writing.is_alive() or unrest else calm + 1
+        unrest = None  # a round that failed tells nothing
+        with tolerance.round():
+            unrest = _look_after(load, operator, is_judged)
+            say(f"{load.done} put; unsettled {unrest}; batches {told(operator.batches())}")
+        if load.error:
+            return
+        calm = calm + 1 if unrest == {} and not load.is_putting() else 0
         if (now := f"{load.done} {unrest}") != last:
             last, since = now, time.monotonic()
         elif time.monotonic() - since > PATIENCE_SECONDS:
@@ -147,8 +191,17 @@ def _put_under_faults(load: Load, operator: Operator, is_judged: bool, say: Call
         time.sleep(ROUND_SECONDS)
 
 
+def _look_after(load: Load, operator: Operator, is_judged: bool) -> dict[str, int]:
+    """One round; gives what is not settled yet."""
+    operator.look_after()
+    if not load.is_putting() and not operator.first_hop():
+        for dataset in (*DATASETS, *((JUDGED,) if is_judged else ())):
+            soak_lake.wake(operator.lake, dataset)
+    return operator.unrest()
+
+
 def _report(
-    objects: int,
+    load: Load,
     plan: faults.Plan,
     verdict: Verdict,
     struck: dict[str, int],
@@ -156,7 +209,7 @@ def _report(
     operator: Operator,
     settled: str,
     spent: float,
-) -> int:
+) -> bool:
     total = sum(struck.get(mode, 0) for mode in faults.MODES)
     silent = [mode for mode in plan.rates if not struck.get(mode)]
     print("faults: " + ", ".join(f"{mode} {struck.get(mode, 0)}" for mode in faults.MODES))
@@ -173,11 +226,12 @@ def _report(
         print(f"WRONG not settled: {unrest}")
     if silent:
         print(f"WRONG never struck: {', '.join(silent)}")
-    if total < objects / 10:
+    is_rare = bool(plan.rates) and total < load.objects / 10
+    if is_rare:
         print(f"WRONG {total} faults are fewer than a tenth of the objects")
-    print(f"{spent:.0f} s, {objects / spent:.1f} objects/s")
-    print(f"objects {objects}, faults {total}, lost {len(verdict.lost)}, twice {len(verdict.twice)}")
-    return 0 if verdict.is_good and not unrest and not silent and total >= objects / 10 else 1
+    print(f"{spent:.0f} s, {load.done / spent:.1f} objects/s")
+    print(f"objects {load.done}, faults {total}, lost {len(verdict.lost)}, twice {len(verdict.twice)}", flush=True)
+    return verdict.is_good and not unrest and not silent and not is_rare
 
 
 if __name__ == "__main__":

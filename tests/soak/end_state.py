@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -45,8 +45,8 @@ class Published:
     total: int
 
 
-def compare(lake: Lake, load: Load) -> Verdict:
-    """Hold published rows and catalog rows against the bucket's versions."""
+def compare(lake: Lake, load: Load, batches: Mapping[str, str]) -> Verdict:
+    """Hold published rows, catalog rows and ``batches`` (states by identity) against the bucket's versions."""
     datasets = (*DATASETS, JUDGED)
     versions = {
         key: found for dataset in datasets for key, found in _versions(load.s3, load.bucket, f"{TEAM}/{dataset}/")
@@ -59,7 +59,7 @@ def compare(lake: Lake, load: Load) -> Verdict:
         if row["zone"] == "stage":
             staged[row["source_id"], row.get("source_version_id", "")].append(row["state"])
 
-    return judge(load, versions, published, catalog, staged)
+    return judge(load, versions, published, catalog, staged, batches)
 
 
 def judge(
@@ -68,15 +68,21 @@ def judge(
     published: dict[tuple[str, int], Published],
     catalog: dict[str, dict[str, Any]],
     staged: dict[tuple[str, str], list[str]],
+    batches: Mapping[str, str],
 ) -> Verdict:
     """The verdict on what was found: versions by key, published rows by key and put, rows of the catalog by identity,
-    and states of staged rows by their raw object's identity and version."""
+    states of staged rows by their raw object's identity and version, and states of batches."""
     verdict = Verdict()
+    _compare_puts(verdict, load, versions)
     live = {key: found[0] for key, found in versions.items() if found[0]["IsLatest"] and "ETag" in found[0]}
-    expected = {(key, load.puts[key][_etag(version)]) for key, version in live.items() if _is_readable(load, key)}
+    expected = {
+        (key, load.puts.get(key, {}).get(_etag(version), 0)) for key, version in live.items() if _is_readable(load, key)
+    }
     _compare_rows(verdict, load, expected, published, versions, staged)
     for key in versions:
         _compare_catalog(verdict, load, key, catalog, live.get(key), staged)
+    if SPOILED_KEY in load.puts:
+        _compare_spoiled(verdict, load, catalog, batches)
     mine = {one: found for one, found in published.items() if one in expected}
     verdict.rows, verdict.checksum = sum(one.rows for one in mine.values()), _checksum(mine)
     right = {one: Published(LINES, LINES, sum(amounts(*one))) for one in expected}
@@ -84,6 +90,29 @@ def judge(
     if verdict.checksum != verdict.expected_checksum:
         verdict.wrong.append(f"the rows' checksum is {verdict.checksum}, not {verdict.expected_checksum}")
     return verdict
+
+
+def _compare_puts(verdict: Verdict, load: Load, versions: dict[str, list[dict[str, Any]]]) -> None:
+    """All was put, and S3 holds each key's last put: else there is less to hold the lake against."""
+    if load.error:
+        verdict.wrong.append(f"the load broke off: {load.error}")
+    if load.done != load.objects:
+        verdict.wrong.append(f"{load.done} of {load.objects} objects were put")
+    for key, last in sorted(load.last.items()):
+        stands = next(iter(versions.get(key, [])), {})
+        found = load.puts.get(key, {}).get(_etag(stands)) if "ETag" in stands else None
+        if not stands.get("IsLatest") or found != (None if last.body is None else last.number):
+            verdict.lost.add(key)
+            verdict.wrong.append(f"S3: {key} is at put {found}, and its last is {last.number}")
+
+
+def _compare_spoiled(
+    verdict: Verdict, load: Load, catalog: dict[str, dict[str, Any]], batches: Mapping[str, str]
+) -> None:
+    identity = names.object_id(load.bucket, SPOILED_KEY)
+    found = [batches.get(str(row.get("batch_id"))) for row in catalog.values() if row.get("source_id") == identity]
+    if found != ["FAILED_QUALITY"]:
+        verdict.wrong.append(f"the batch of {SPOILED_KEY} is {found}, not FAILED_QUALITY")
 
 
 def _compare_rows(
@@ -109,7 +138,7 @@ def _compare_rows(
         states = [
             state
             for version in versions.get(key, [])
-            if "ETag" in version and load.puts[key].get(_etag(version)) == number
+            if "ETag" in version and load.puts.get(key, {}).get(_etag(version)) == number
             for state in staged.get((names.object_id(load.bucket, key), version["VersionId"]), [])
         ]
         if (

@@ -54,14 +54,14 @@ class Size:
     max_wait_minutes: int
 
 
-def deploy(quality: bool, size: Size, say: Callable[[str], None]) -> Lake:
+def deploy(quality: bool, size: Size, session: boto3.Session, say: Callable[[str], None]) -> Lake:
     """Deploy it, and shorten its clocks."""
     prefixes = {name: "" for name in deployment.root_parameters() if name.endswith("AssetPrefix")}
     deployment.deploy("local", quality=quality, overrides=prefixes, say=say)
     contract = Contract(boto3.client("ssm"), "local")
     for dataset in (*DATASETS, *((JUDGED,) if quality else ())):
         _deploy_dataset(contract, dataset, size, say)
-    lake = Lake("local")
+    lake = Lake("local", session)
     _shorten(lake, size)
     _limit_jobs(lake)
     return lake

@@ -11,7 +11,6 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import md5
 from typing import Any
@@ -77,7 +76,10 @@ def history(number: int, chance: random.Random) -> list[Put]:
 
 @dataclass
 class Load:
-    """Puts ``objects`` objects; ``puts`` is what was put under each key, by its ETag."""
+    """Puts ``objects`` objects; ``puts`` is what was put under each key, by its ETag, and ``last`` each key's last put.
+
+    ``done`` counts the objects that were put; ``error`` says why there are fewer.
+    """
 
     s3: Any
     bucket: str
@@ -85,18 +87,38 @@ class Load:
     seed: int
     may_go_on: Callable[[], bool]
     puts: dict[str, dict[str, int]] = field(default_factory=dict)
+    last: dict[str, Put] = field(default_factory=dict)
     unreadable: set[str] = field(default_factory=set)
     done: int = 0
+    error: str = ""
+    _stopped: threading.Event = field(default_factory=threading.Event)
+    _writers: list[threading.Thread] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def run(self) -> None:
-        """Put everything, each key's own history in order, and wait while the lake is behind."""
-        with ThreadPoolExecutor(WRITERS) as pool:
-            for _ in pool.map(self._write, range(WRITERS)):
-                pass
+    def start(self) -> None:
+        """Begin to put everything, each key's own history in order; wait while the lake is behind."""
+        self._writers = [threading.Thread(target=self._write, args=(one,), daemon=True) for one in range(WRITERS)]
+        for writer in self._writers:
+            writer.start()
+
+    def is_putting(self) -> bool:
+        """Whether more is to come."""
+        return any(writer.is_alive() for writer in self._writers)
+
+    def stop(self) -> None:
+        """Put no more, and wait for what is being put."""
+        self._stopped.set()
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait for the writers' end."""
+        for writer in self._writers:
+            writer.join()
 
     def put(self, one: Put) -> None:
         """Put or delete, and remember it."""
+        with self._lock:
+            self.last[one.key] = one
         if one.body is None:
             self.s3.delete_object(Bucket=self.bucket, Key=one.key)
             return
@@ -107,11 +129,20 @@ class Load:
         self.s3.put_object(Bucket=self.bucket, Key=one.key, Body=one.body)
 
     def _write(self, writer: int) -> None:
+        try:
+            self._put_all(writer)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the verdict says it
+            self.error = self.error or f"{type(error).__name__}: {error}"
+            self._stopped.set()
+
+    def _put_all(self, writer: int) -> None:
         chance = random.Random(f"{self.seed} {writer}")
         later: list[tuple[int, Put]] = []
         for number in range(writer, self.objects, WRITERS):
-            while not self.may_go_on():
+            while not (self._stopped.is_set() or self.may_go_on()):
                 time.sleep(0.2)
+            if self._stopped.is_set():
+                return
             for one in self._due(number, history(number, chance), chance, later):
                 self.put(one)
             with self._lock:

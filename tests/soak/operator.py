@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ from tests.soak.lake import wake
 from tests.soak.load import DATASETS, JUDGED, REPLACING, TEAM
 
 STATES = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesDelayed")
+FIRST_HOP = ("foundations/ingest-queue", "pipeline/air/main/queue")
 UNFINISHED = ("OPEN", "READY", "STARTED")
 
 
@@ -30,15 +32,18 @@ class Operator:
 
     lake: Lake
     state: Path
+    session: boto3.Session
     did: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        self._sqs = boto3.client("sqs")
-        self._again = Again(self.lake)
+        self._sqs = self.session.client("sqs")
+        self._again = Again(self.lake, self.session)
         self._batches, self._objects = (
-            boto3.resource("dynamodb").Table(self.lake.contract.foundations(f"{thing}-table/name"))
+            self.session.resource("dynamodb").Table(self.lake.contract.foundations(f"{thing}-table/name"))
             for thing in ("batches", "objects")
         )
+        queues = self.lake.contract.queues()
+        self._first_hop = {place: queues[place] for place in FIRST_HOP}
 
     def look_after(self) -> None:
         """One round: every dead letter goes back, every failed batch gets its next attempt."""
@@ -61,8 +66,11 @@ class Operator:
 
     def depths(self) -> dict[str, int]:
         """Messages by queue, whatever their state, of the queues that hold any."""
+        return self._depths(self.lake.contract.queues())
+
+    def _depths(self, queues: Mapping[str, str]) -> dict[str, int]:
         found = {}
-        for place, url in self.lake.contract.queues().items():
+        for place, url in queues.items():
             told = self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=list(STATES))["Attributes"]
             if depth := sum(int(told[name]) for name in STATES):
                 found[place] = depth
@@ -70,8 +78,7 @@ class Operator:
 
     def first_hop(self) -> int:
         """Messages that are not staged yet."""
-        depths = self.depths()
-        return depths.get("foundations/ingest-queue", 0) + depths.get("pipeline/air/main/queue", 0)
+        return sum(self._depths(self._first_hop).values())
 
     def unrest(self) -> dict[str, int]:
         """What still moves or needs a hand, by its name; nothing when the lake is quiet."""

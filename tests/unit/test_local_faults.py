@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import random
 from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from tarn.local.extension.faults import Dice
+from tarn.local.extension.faults import Dice, Faults, _kill_functions
+from tarn.local.extension.lambda_errors import DIED, RUNTIME
 from tarn.local.faults import MODES, Plan
 
 
@@ -51,3 +56,37 @@ def test_a_rate_of_nothing_never_strikes() -> None:
 
 def test_each_mode_says_what_it_does() -> None:
     assert all(": " in what for what in MODES.values())
+
+
+@pytest.mark.parametrize(
+    ("answer", "counted"),
+    [
+        pytest.param({"status": "error", "error": DIED}, 1, id="died"),
+        pytest.param({"status": "error", "error": "Task timed out after 3.00 seconds"}, 0, id="timed out"),
+        pytest.param({"status": "ok", "calls": {"PutItem": 1}}, 0, id="made no such call"),
+    ],
+)
+def test_only_a_death_counts_as_a_kill_and_what_did_not_come_waits(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answer: dict[str, Any], counted: int
+) -> None:
+    runtime = importlib.import_module(RUNTIME)
+    told: list[dict[str, Any]] = []
+    answers = [{"status": "ok", "calls": {"PutItem": 1}}, answer]
+
+    def invoke(_worker: Any, durable: dict[str, Any]) -> dict[str, Any]:
+        told.append(durable)
+        return answers[min(len(told), 2) - 1]
+
+    monkeypatch.setattr(runtime, "_PYTHON_WORKER_SCRIPT", runtime._PYTHON_WORKER_SCRIPT)
+    monkeypatch.setattr(runtime.Worker, "invoke", invoke)
+    faults = Faults(Plan(1, {"kill_before": 1.0}), tmp_path)
+    _kill_functions(faults)
+    worker = SimpleNamespace(config={"Handler": "a.handler"})
+    faults.switch.touch()
+    for _ in range(2):
+        runtime.Worker.invoke(worker)
+    assert told[1], "a death is planned once its calls are known"
+    assert faults.counts["kill_before"] == counted
+    faults.rates.clear()
+    runtime.Worker.invoke(worker)
+    assert bool(told[2]) is not bool(counted), "a death that did not come is still to come"

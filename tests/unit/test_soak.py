@@ -7,8 +7,10 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from botocore.exceptions import ReadTimeoutError
 
 from tests.soak import end_state, load
+from tests.soak.__main__ import MOST_FAILED_ROUNDS, Tolerance
 from tests.soak.end_state import Published, Verdict
 from tests.soak.load import LINES, Load, Put, amounts, body, etag
 from tests.soak.mutants import CHANGES, mutated
@@ -32,8 +34,57 @@ class Bucket:
 
 def everything(seed: int) -> Bucket:
     bucket = Bucket()
-    Load(bucket, BUCKET, 2000, seed, lambda: True).run()
+    load = Load(bucket, BUCKET, 2000, seed, lambda: True)
+    load.start()
+    load.wait()
+    assert (load.done, load.error) == (2000, "")
     return bucket
+
+
+def test_a_writer_that_raises_ends_the_load_and_says_so() -> None:
+    class Broken(Bucket):
+        def put_object(self, Bucket: str, Key: str, Body: bytes) -> None:  # noqa: N803
+            if "000100" in Key:
+                raise OSError("no answer")
+
+    load = Load(Broken(), BUCKET, 2000, 1, lambda: True)
+    load.start()
+    load.wait()
+    assert load.error == "OSError: no answer"
+    assert load.done < 2000
+    verdict = end_state.judge(load, {}, {}, {}, {}, {})
+    assert verdict.lost == set(load.last), "S3 holds nothing of it"
+    assert "the load broke off: OSError: no answer" in verdict.wrong
+
+
+def test_a_load_that_waits_can_be_stopped() -> None:
+    load = Load(Bucket(), BUCKET, 2000, 1, lambda: False)
+    load.start()
+    assert load.is_putting()
+    load.stop()
+    assert (load.is_putting(), load.done, load.error) == (False, 0, "")
+
+
+def test_rounds_may_fail_but_not_too_many_in_a_row() -> None:
+    said: list[str] = []
+    tolerance = Tolerance(said.append)
+    timeout = ReadTimeoutError(endpoint_url="https://sqs")
+    for _ in range(3):
+        for _ in range(MOST_FAILED_ROUNDS - 1):
+            with tolerance.round():
+                raise timeout
+        with tolerance.round():
+            pass
+    assert len(said) == 3 * (MOST_FAILED_ROUNDS - 1)
+
+    def fail() -> None:
+        with tolerance.round():
+            raise timeout
+
+    for _ in range(MOST_FAILED_ROUNDS - 1):
+        fail()
+    with pytest.raises(ReadTimeoutError):
+        fail()
 
 
 def test_a_load_has_something_of_everything_in_each_keys_order() -> None:
@@ -62,11 +113,12 @@ def right(key: str, number: int) -> Published:
     return Published(LINES, LINES, sum(amounts(key, number)))
 
 
-def judged(published: dict[tuple[str, int], Published], states: dict[str, str]) -> Verdict:
+def judged(published: dict[tuple[str, int], Published], states: dict[str, str], missing: str = "") -> Verdict:
     """The verdict on a lake where ORDER was put twice and OTHER once; ``states`` are of staged rows by version."""
-    one = Load(None, BUCKET, 2, 1, lambda: True, puts={key: {} for key in (ORDER, OTHER)})
+    one = Load(None, BUCKET, 2, 1, lambda: True, puts={key: {} for key in (ORDER, OTHER)}, done=2)
     for key, number in ((ORDER, 1), (ORDER, 2), (OTHER, 1)):
         one.puts[key][etag(body(key, number))] = number
+        one.last[key] = Put(key, number, body(key, number))
     versions: dict[str, list[dict[str, Any]]] = {
         ORDER: [
             {"VersionId": "o2", "ETag": etag(body(ORDER, 2)), "IsLatest": True},
@@ -82,7 +134,10 @@ def judged(published: dict[tuple[str, int], Published], states: dict[str, str]) 
         f"s3://{BUCKET}/{key}": {"state": states.get(key, "STAGED"), "version_id": found[0]["VersionId"]}
         for key, found in versions.items()
     }
-    return end_state.judge(one, versions, published, raw, staged)
+    if missing:
+        versions[missing] = versions[missing][1:]
+    versions = {key: found for key, found in versions.items() if found}
+    return end_state.judge(one, versions, published, raw, staged, {})
 
 
 def test_what_stands_once_is_good() -> None:
@@ -141,6 +196,23 @@ def test_what_differs_is_said(
     assert verdict.wrong
 
 
+@pytest.mark.parametrize("missing", [ORDER, OTHER])
+def test_a_put_that_s3_does_not_hold_is_lost(missing: str) -> None:
+    """Its last put, or all of it: what S3 lists is not all that was put."""
+    verdict = judged({(ORDER, 2): right(ORDER, 2), (OTHER, 1): right(OTHER, 1)}, {"o1": "SUPERSEDED"}, missing)
+    assert missing in verdict.lost
+
+
+def test_a_deletion_that_s3_does_not_show_is_lost() -> None:
+    one = Load(None, BUCKET, 0, 1, lambda: True, puts={ORDER: {etag(body(ORDER, 1)): 1}})
+    one.last[ORDER] = Put(ORDER, 2, None)
+    marker = {"VersionId": "o2", "IsLatest": True}
+    stands = {"VersionId": "o1", "ETag": etag(body(ORDER, 1)), "IsLatest": True}
+    gone = {f"s3://{BUCKET}/{ORDER}": {"state": "DELETED"}}
+    assert end_state.judge(one, {ORDER: [marker]}, {}, gone, {}, {}).is_good
+    assert end_state.judge(one, {ORDER: [stands]}, {}, gone, {}, {}).lost == {ORDER}
+
+
 def test_a_spoiled_object_may_not_be_published() -> None:
     """Whatever its row says."""
     one = Load(None, BUCKET, 0, 1, lambda: True)
@@ -148,8 +220,13 @@ def test_a_spoiled_object_may_not_be_published() -> None:
     one.puts[spoiled.key] = {etag(b"spoiled"): 1}
     versions = {spoiled.key: [{"VersionId": "s1", "ETag": etag(b"spoiled"), "IsLatest": True}]}
     identity = f"s3://{BUCKET}/{spoiled.key}"
-    raw = {identity: {"state": "STAGED", "version_id": "s1"}}
+    raw: dict[str, dict[str, Any]] = {
+        identity: {"state": "STAGED", "version_id": "s1"},
+        "s3://stage/spoiled": {"state": "BATCHED", "source_id": identity, "batch_id": "b1"},
+    }
+    batches = {"b1": "FAILED_QUALITY"}
     staged = {(identity, "s1"): ["BATCHED"]}
-    assert end_state.judge(one, versions, {}, raw, staged).is_good
+    assert end_state.judge(one, versions, {}, raw, staged, batches).is_good
+    assert not end_state.judge(one, versions, {}, raw, staged, {"b1": "PUBLISHED"}).is_good, "its rules judged nothing"
     published = {(spoiled.key, 1): Published(LINES, LINES, -18)}
-    assert end_state.judge(one, versions, published, raw, staged).twice == {spoiled.key}
+    assert end_state.judge(one, versions, published, raw, staged, batches).twice == {spoiled.key}

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from tarn.local.extension.encryption import KEY_ACTIONS
-from tarn.local.extension.lambda_errors import RUNTIME
+from tarn.local.extension.lambda_errors import DIED, RUNTIME
 from tarn.local.extension.patching import PlugPointMissing, original, replace, require
 from tarn.local.faults import VARIABLE, Plan, counts_path, switch_path
 from tarn.local.settings import Settings
@@ -206,8 +206,8 @@ def _kill_functions(faults: Faults) -> None:
         answer = invoke(worker, *arguments, durable={**(durable or {}), **({_DEATH: death} if death else {})}, **named)
         if answer.get("status") == "ok":
             known[handler].update(answer.get("calls", {}))
-            if death:  # it made no such call, this time
-                pending[handler] = death
+        if death and answer.get("error") != DIED:  # it made no such call, this time, or its time was over before
+            pending[handler] = death
         elif death:
             faults.count(death["mode"])
             logger.info("%s was killed %s call %d of %s", handler, *(death[word] for word in ("when", "nth", "call")))

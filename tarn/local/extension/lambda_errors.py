@@ -24,7 +24,7 @@ LAMBDA = "ministack.services.lambda_svc"
 _END_OF_LOG = "\x1eend of invocation"
 _LONGEST_WAIT_SECONDS = 0.25
 _INIT_FAILED = "Worker init failed: "
-_DIED = "Worker process died"
+DIED = "Worker process died"
 
 # What the worker's script says, and what it says instead.
 _IN_WORKER = {
@@ -104,7 +104,7 @@ def _with_error(result: dict[str, Any], request_id: str) -> dict[str, Any]:
     message = str(body.get("errorMessage", ""))
     if message.startswith(_INIT_FAILED):
         return {**result, "body": json.loads(message.removeprefix(_INIT_FAILED)) | {"requestId": request_id}}
-    if message == _DIED:
+    if message == DIED:
         exited = {"errorMessage": f"RequestId: {request_id} Error: Runtime exited", "errorType": "Runtime.ExitError"}
         return {**result, "body": exited}
     return result
