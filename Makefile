@@ -163,11 +163,11 @@ build: .venv/.ready ## Resolve the functions' dependencies for Lambda (arm64), a
 
 .PHONY: package
 package: build jars ## Build, and upload what sam does not: jars, SQL, rules, scripts, dependencies (ENV=dev)
-	@$(BIN)/tarn package --environment $(ENV) --quality $(QUALITY)
+	@$(BIN)/tarn package --environment $(ENV) --quality $(QUALITY) $(if $(APPROVED),--approved)
 
 .PHONY: deploy
-deploy: package ## Deploy the lake to the account of your AWS profile (ENV=dev)
-	@$(BIN)/tarn deploy --environment $(ENV) --quality $(QUALITY)
+deploy: build jars ## Deploy the lake to the account of your AWS profile (ENV=dev)
+	@$(BIN)/tarn deploy --environment $(ENV) --quality $(QUALITY) $(if $(APPROVED),--approved)
 
 # One after the other: the lake and its delivery have names of their own, which two stacks cannot both have.
 TASKCAT_TESTS = $(shell sed -n '/^tests:/,$$s/^  \([a-z-]*\):$$/\1/p' .taskcat.yml)
