@@ -198,7 +198,7 @@ def package(
     with clear_errors():
         given = deployment.may_begin(environment, allow_dirty=allow_dirty, approved=approved)
         prepared = deployment.prepare(environment, quality=_is_on(quality), say=errors.out)
-        parameters = {**given, **prepared.parameters}
+        parameters = deployment.complete("template.yaml", {**given, **prepared.parameters})
         console.out("\n".join(f"{name}={value}" for name, value in parameters.items()))
 
 
