@@ -163,11 +163,11 @@ build: .venv/.ready ## Resolve the functions' dependencies for Lambda (arm64), a
 
 .PHONY: package
 package: build jars ## Build, and upload what sam does not: jars, SQL, rules, scripts, dependencies (ENV=dev)
-	@$(BIN)/tarn package --environment $(ENV) --quality $(QUALITY)
+	@$(BIN)/tarn package --environment $(ENV) --quality $(QUALITY) $(if $(APPROVED),--approved)
 
 .PHONY: deploy
-deploy: package ## Deploy the lake to the account of your AWS profile (ENV=dev)
-	@$(BIN)/tarn deploy --environment $(ENV) --quality $(QUALITY)
+deploy: build jars ## Deploy the lake to the account of your AWS profile (ENV=dev)
+	@$(BIN)/tarn deploy --environment $(ENV) --quality $(QUALITY) $(if $(APPROVED),--approved)
 
 # One after the other: the lake and its delivery have names of their own, which two stacks cannot both have.
 TASKCAT_TESTS = $(shell sed -n '/^tests:/,$$s/^  \([a-z-]*\):$$/\1/p' .taskcat.yml)
@@ -175,7 +175,7 @@ TASKCAT_TESTS = $(shell sed -n '/^tests:/,$$s/^  \([a-z-]*\):$$/\1/p' .taskcat.y
 taskcat: package .venvs/taskcat/.ready .venvs/sam/.ready ## Deploy, and delete, every combination of .taskcat.yml in the account of your AWS profile
 	@mkdir -p build/taskcat
 	@$(BIN)/tarn package --environment test > build/taskcat/parameters
-	@sed -n "s/^\([A-Za-z]*\(Prefix\|Key\|BucketName\)\)=\(.*\)/\1: '\3'/p" build/taskcat/parameters > .taskcat_overrides.yml
+	@sed -n "/^Adopted/d; s/^\([A-Za-z]*\(Prefix\|Key\|BucketName\)\)=\(.*\)/\1: '\3'/p" build/taskcat/parameters > .taskcat_overrides.yml
 	@bucket=$$(sed -n 's/^AssetBucketName=//p' build/taskcat/parameters) && for part in . cicd; do \
 	  $(SAM) package --template-file $$part/template.yaml --s3-bucket "$$bucket" --s3-prefix packages \
 	    --output-template-file build/taskcat/$$(test $$part = . && echo lake || echo delivery).yaml >/dev/null || exit 1; done

@@ -70,6 +70,11 @@ def bootstrap(
         if name in given and given[name] not in one.get("AllowedValues", [given[name]])
     ]:
         raise DeploymentError("; ".join(wrong))
+    # The template's own rules say so as well, but when the asset bucket has been made already.
+    needed = ["ConnectionProvider", "ExternalRepository"] if given.get("SourceKind") == "connection" else []
+    needed += ["Pipelines"] if part == "pipeline" and team else []
+    if missing := [name for name in needed if given.get(name, "none") == "none"]:
+        raise DeploymentError(f"{template} needs --parameter for {', '.join(missing)}")
     # Of the pipeline, the packages of its nested templates lie with dev's: where that is elsewhere, they need a place.
     home = "dev" if part == "pipeline" else environment
     deployment.configured(environment)

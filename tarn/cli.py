@@ -42,6 +42,8 @@ Quality = Annotated[
     str, typer.Option("--quality", help="on, or off to run without Deequ (published data is then not judged).")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+AllowDirty = Annotated[bool, typer.Option("--allow-dirty", help="Deploy prod from a tree that no commit has.")]
+Approved = Annotated[bool, typer.Option("--approved", help="A person approves this deployment of prod.")]
 Datasets = Annotated[Path, typer.Option("--datasets", help="The folder of the datasets.")]
 DATASETS = templates.ROOT / "datasets"
 EXPECTED = (
@@ -87,16 +89,20 @@ def deploy(
     parameter: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="Wins over samconfig.toml; may be repeated.")
     ] = None,
-    allow_dirty: Annotated[
-        bool, typer.Option("--allow-dirty", help="Deploy prod from a tree that no commit has.")
-    ] = False,
+    allow_dirty: AllowDirty = False,
+    approved: Approved = False,
 ) -> None:
     """Deploy the lake of an environment by sam deploy: asset bucket, assets, then the root template or one layer."""
     overrides = _overrides(parameter)
     with clear_errors():
         if layer is None:
             deployment.deploy(
-                environment, quality=_is_on(quality), overrides=overrides, allow_dirty=allow_dirty, say=console.out
+                environment,
+                quality=_is_on(quality),
+                overrides=overrides,
+                allow_dirty=allow_dirty,
+                approved=approved,
+                say=console.out,
             )
         else:
             names = {"team": team, "pipeline": pipeline, "dataset": dataset}
@@ -105,6 +111,7 @@ def deploy(
                 quality=_is_on(quality),
                 overrides=overrides,
                 allow_dirty=allow_dirty,
+                approved=approved,
                 say=console.out,
             )
 
@@ -180,11 +187,18 @@ def bootstrap(
 
 
 @app.command()
-def package(environment: Environment = "local", quality: Quality = "on") -> None:
+def package(
+    environment: Environment = "local",
+    quality: Quality = "on",
+    *,
+    allow_dirty: AllowDirty = False,
+    approved: Approved = False,
+) -> None:
     """Upload the assets, and print the parameters by which the root template finds them."""
     with clear_errors():
+        given = deployment.may_begin(environment, allow_dirty=allow_dirty, approved=approved)
         prepared = deployment.prepare(environment, quality=_is_on(quality), say=errors.out)
-        parameters = deployment.complete("template.yaml", {**deployment.configured(environment), **prepared.parameters})
+        parameters = deployment.complete("template.yaml", {**given, **prepared.parameters})
         console.out("\n".join(f"{name}={value}" for name, value in parameters.items()))
 
 

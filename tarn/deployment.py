@@ -47,6 +47,7 @@ def deploy(
     quality: bool = True,
     overrides: Mapping[str, str] | None = None,
     allow_dirty: bool = False,
+    approved: bool = False,
     say: Callable[[str], None] = print,
 ) -> None:
     """Deploy the lake of ``environment`` with the session's ordinary configuration.
@@ -57,11 +58,24 @@ def deploy(
         DeploymentError: a stack failed, and CloudFormation has rolled it back; or nothing was changed.
         PreconditionError: it must not begin.
     """
-    preconditions.check_tree(environment, ROOT, allow_dirty=allow_dirty)
+    given = may_begin(environment, allow_dirty=allow_dirty, approved=approved)
     package = prepare(environment, quality=quality, say=say)
-    parameters = {**configured(environment), **package.parameters, **(overrides or {})}
+    parameters = {**given, **package.parameters, **(overrides or {})}
     protected, stack = is_protected(parameters), f"tarn-{environment}"
     deploy_stack(environment, "template.yaml", stack, parameters, bucket=package.bucket, protected=protected, say=say)
+
+
+def may_begin(environment: str, *, allow_dirty: bool = False, approved: bool = False) -> dict[str, str]:
+    """Refuse a deployment before anything is made; gives the environment's parameters in ``samconfig.toml``.
+
+    Raises:
+        DeploymentError: there is no such environment.
+        PreconditionError: its tree or its approval is missing.
+    """
+    given = configured(environment)
+    preconditions.check_tree(environment, ROOT, allow_dirty=allow_dirty)
+    preconditions.check_approval(environment, approved=approved)
+    return given
 
 
 def diff(

@@ -16,7 +16,7 @@ from typing import Any
 
 import boto3
 
-from tarn import assets, deployment, preconditions, previews, templates
+from tarn import assets, deployment, previews, templates
 from tarn.contract import Contract
 from tarn.deployment import DeploymentError
 
@@ -43,6 +43,7 @@ def deploy(
     quality: bool = True,
     overrides: Mapping[str, str] | None = None,
     allow_dirty: bool = False,
+    approved: bool = False,
     say: Callable[[str], None] = print,
 ) -> None:
     """Deploy ``layer`` of ``environment``, the one that ``names`` (team, pipeline, dataset) tell.
@@ -52,7 +53,7 @@ def deploy(
         PreconditionError: it must not begin.
         JarError: Deequ's jars cannot be had.
     """
-    preconditions.check_tree(environment, templates.ROOT, allow_dirty=allow_dirty)
+    deployment.may_begin(environment, allow_dirty=allow_dirty, approved=approved)
     found = _prepared(environment, layer, names, quality=quality, overrides=overrides or {}, upload=True, say=say)
     deployment.deploy_stack(
         *(environment, str(found.template), found.stack, found.parameters),

@@ -14,12 +14,30 @@ if TYPE_CHECKING:
 
 CLEAN_ONLY = ("prod",)
 """Environments that only a committed state reaches."""
+APPROVED_ONLY = ("prod",)
+"""Environments that a person approves each deployment of."""
 NOT_FOUND = 404
 MOVED = 301
 
 
 class PreconditionError(Exception):
     """The deployment must not begin; the message says why, and what to do."""
+
+
+def check_approval(environment: str, *, approved: bool = False) -> None:
+    """Refuse what nobody has approved, where the environment wants a person to.
+
+    A build of the delivery pipeline, or a job of GitHub's environment, is begun by an approval.
+
+    Raises:
+        PreconditionError: nobody has.
+    """
+    in_pipeline = os.environ.get("CODEBUILD_INITIATOR", "").startswith("codepipeline/")
+    if environment in APPROVED_ONLY and not (approved or in_pipeline or os.environ.get("GITHUB_ACTIONS") == "true"):
+        raise PreconditionError(
+            f"{environment} is deployed after an approval, and this is no build of the delivery pipeline: push, or say "
+            "--approved (of make: APPROVED=yes) if a person has read tarn diff and approves"
+        )
 
 
 def check_tree(environment: str, folder: Path, *, allow_dirty: bool = False) -> None:

@@ -197,6 +197,7 @@ def refusals(**given: str) -> list[str]:
         ({"SourceKind": "connection", "ConnectionProvider": "GitHub"}, "needs ExternalRepository"),
         ({"ConnectionProvider": "GitHub"}, "SourceKind=codecommit takes no"),
         ({"ProdAccountId": "222222222222"}, "LastEnvironment stops before prod"),
+        ({"TestAccountId": "222222222222"}, "LastEnvironment stops before test"),
         ({"DeliveryName": "air"}, "needs Pipelines"),
     ],
 )
@@ -211,6 +212,7 @@ def test_parameters_that_do_not_go_together_are_refused_in_words(given, said) ->
         {},
         {"SourceKind": "connection", "ConnectionProvider": "GitLab", "ExternalRepository": "group/lake"},
         {"DeliveryName": "air", "Pipelines": "main"},
+        {"LastEnvironment": "test", "TestAccountId": "222222222222"},
         {"LastEnvironment": "prod", "ProdAccountId": "222222222222"},
     ],
 )

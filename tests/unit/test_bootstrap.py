@@ -27,6 +27,8 @@ def _no_aws(monkeypatch) -> None:
         ("pipeline", "dev", {"source": "codecommit", "overrides": {"Branch": "x"}}, "takes no Branch: it takes"),
         ("target", "prod", {}, "needs --parameter for DeployerArn, DifferArn, SmokerArn, ExternalId"),
         ("target", "prod", {"team": "air"}, "team_role.yaml needs --parameter for DeployerArn, DifferArn, ExternalId"),
+        ("pipeline", "dev", {"source": "connection"}, "needs --parameter for ConnectionProvider, ExternalRepository"),
+        ("pipeline", "dev", {"source": "codecommit", "team": "air"}, "needs --parameter for Pipelines"),
         ("github", "dev", {}, "needs --parameter for GithubRepository"),
     ],
 )  # fmt: skip

@@ -6,7 +6,6 @@ import pytest
 from typer.testing import CliRunner
 
 from tarn import cli, deployment
-from tarn.deployment import Package
 
 
 def test_a_templates_own_default_is_told_as_well() -> None:
@@ -16,12 +15,13 @@ def test_a_templates_own_default_is_told_as_well() -> None:
     assert "AssetBucketName" not in given, "it has no default"
 
 
-def test_the_aws_cli_is_told_the_defaults_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deployment, "prepare", lambda *_, **__: Package("assets", {"EnvironmentName": "dev"}))
-    printed = CliRunner().invoke(cli.app, ["package", "--environment", "dev"]).stdout.splitlines()
-    assert {"EnvironmentName=dev", "LogRetentionDays=30"} <= set(printed)
-
-
 @pytest.mark.parametrize(("given", "protected"), [({}, True), ({"DeletionProtection": "false"}, False)])
 def test_an_environment_is_protected_unless_it_says_otherwise(given: dict[str, str], protected: bool) -> None:
     assert deployment.is_protected(given) is protected
+
+
+def test_the_aws_cli_is_told_the_defaults_as_well(monkeypatch) -> None:
+    """It keeps the value before as well: what `tarn package` prints is all that it is told."""
+    monkeypatch.setattr(deployment, "prepare", lambda *_, **__: deployment.Package("b", {"AssetBucketName": "b"}))
+    printed = CliRunner().invoke(cli.app, ["package", "-e", "local"]).stdout.splitlines()
+    assert {"AssetBucketName=b", "LogRetentionDays=30"} <= set(printed)

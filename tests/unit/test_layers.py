@@ -36,6 +36,7 @@ def deployed(monkeypatch) -> list[tuple[str, str, dict[str, str]]]:
         deployment, "deploy_asset_bucket", lambda name, **_: found.append(("assets.yaml", f"tarn-{name}-assets", {}))
     )
     monkeypatch.setattr(preconditions, "check_tree", lambda *_, **__: None)
+    monkeypatch.setattr(preconditions, "check_approval", lambda *_, **__: None)
     monkeypatch.setattr(deployment, "upload_assets", lambda *_, **__: Package("assets", bucket))
     monkeypatch.setattr(layers, "standing", Standing)
     return found

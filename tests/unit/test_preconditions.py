@@ -1,4 +1,4 @@
-"""prod is deployed from a commit."""
+"""prod is deployed from a commit, and after an approval; what is refused is refused before anything is made."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from tarn import preconditions
+from tarn import cli, deployment, layers, preconditions
+from tarn.deployment import DeploymentError
 from tarn.preconditions import PreconditionError
 
 
@@ -43,3 +45,61 @@ def test_a_build_of_the_delivery_pipeline_has_a_commit_and_no_repository(
         preconditions.check_tree("prod", tmp_path)
     monkeypatch.setenv("CODEBUILD_RESOLVED_SOURCE_VERSION", "1234")
     preconditions.check_tree("prod", tmp_path)
+
+
+@pytest.fixture
+def _at_a_workstation(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CODEBUILD_INITIATOR", "CODEBUILD_RESOLVED_SOURCE_VERSION", "GITHUB_ACTIONS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("_at_a_workstation")
+def test_prod_is_approved_in_the_pipeline_or_by_the_person(monkeypatch: pytest.MonkeyPatch) -> None:
+    preconditions.check_approval("test")
+    preconditions.check_approval("prod", approved=True)
+    with pytest.raises(PreconditionError, match=r"prod is deployed after an approval.*--approved"):
+        preconditions.check_approval("prod")
+    monkeypatch.setenv("CODEBUILD_INITIATOR", "engineer")
+    with pytest.raises(PreconditionError, match="after an approval"):
+        preconditions.check_approval("prod")
+
+
+@pytest.mark.usefixtures("_at_a_workstation")
+@pytest.mark.parametrize(
+    ("name", "value"), [("CODEBUILD_INITIATOR", "codepipeline/tarn-delivery"), ("GITHUB_ACTIONS", "true")]
+)
+def test_a_stage_of_the_pipeline_comes_after_its_approval(monkeypatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    preconditions.check_approval("prod")
+
+
+@pytest.fixture
+def _makes_nothing(monkeypatch: pytest.MonkeyPatch, _at_a_workstation: None) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("something was made")
+
+    monkeypatch.setattr(deployment, "sam_deploy", refuse)
+    monkeypatch.setattr(deployment, "upload_assets", refuse)
+
+
+@pytest.mark.usefixtures("_makes_nothing")
+@pytest.mark.parametrize("command", [["deploy"], ["deploy", "--layer", "foundations"], ["package"]])
+def test_a_deployment_is_refused_before_anything_is_made(monkeypatch, clone: Path, command: list[str]) -> None:
+    monkeypatch.setattr(deployment, "ROOT", clone)
+    (clone / "samconfig.toml").write_text("version = 0.1\n[prod.deploy.parameters]\n")
+    for environment, flags, said in (
+        ("staging", [], "no environment 'staging': it has prod"),
+        ("prod", [], "samconfig.toml): commit or"),
+        ("prod", ["--allow-dirty"], "--approved"),
+    ):
+        done = CliRunner().invoke(cli.app, [*command, "-e", environment, *flags])
+        assert done.exit_code == 1
+        assert said in " ".join(done.output.split()), done.output
+
+
+@pytest.mark.usefixtures("_makes_nothing")
+def test_an_unknown_environment_has_no_layer_and_no_lake() -> None:
+    with pytest.raises(DeploymentError, match="no environment 'staging'"):
+        deployment.deploy("staging")
+    with pytest.raises(DeploymentError, match="no environment 'staging'"):
+        layers.deploy("staging", "foundations", {})
