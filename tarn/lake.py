@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from boto3.dynamodb.conditions import Key
 
-from lake import dependencies, freshness, names, waiting
+from lake import clock, dependencies, freshness, names, waiting
 from tarn.contract import Contract, ContractError, DatasetAddress
 
 if TYPE_CHECKING:
@@ -232,15 +232,15 @@ def _freshness(registered: list[tuple[dict[str, Any], dict[str, Any]]], now: dat
 
 
 def _waits(registered: list[tuple[dict[str, Any], dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Whom datasets wait for; a wait that is over once the registration names nobody is none."""
+    """Whom datasets with something in their queue wait for; what names nobody any more waits for nobody."""
     return [
         {
             "team": row["team"],
             "dataset": row["dataset"],
             "held_by": list(tick[dependencies.HELD_BY]),
-            "held_since": tick[dependencies.HELD_SINCE],
+            "held_since": clock.stamp(since),
             "depends_on_max_wait_hours": int(row["depends_on_max_wait_hours"]),
         }
         for row, tick in registered
-        if row.get("depends_on") and dependencies.HELD_BY in tick
+        if row.get("depends_on") and tick.get("waiting_since") and (since := dependencies.waited_since(tick))
     ]

@@ -2,7 +2,8 @@
 
 When a dataset last published stands in its tick row (``lake.freshness``). A wait is noted in the waiting dataset's own
 tick row, as ``held_by`` and ``held_since``, and nothing stays open meanwhile: each run of start_batch looks again. A
-wait that lasts too long ends in one batch that fails by name, and the next wait begins.
+wait that lasts too long ends in one batch that fails by name, and the next wait begins: with what is left in the queue,
+or with what comes next.
 """
 
 from __future__ import annotations
@@ -38,13 +39,24 @@ def look(table: Table, registration: Mapping[str, Any], now: datetime) -> Wait:
     missing = tuple(name for name in named if not _has_published(table, name, now - window))
     team, dataset = str(registration["team"]), str(registration["dataset"])
     tick = rows.get(table, waiting.tick_key(team, dataset)) or {}
-    since = clock.parse(str(tick[HELD_SINCE])) if HELD_SINCE in tick else now
+    since = waited_since(tick) or now
     if missing:
         hold(table, team, dataset, missing, since)
     elif HELD_BY in tick:
         rows.update(table, waiting.tick_key(team, dataset), {}, remove=[HELD_BY, HELD_SINCE])
     limit = timedelta(hours=int(registration["depends_on_max_wait_hours"]))
     return Wait(missing, bool(missing) and now - since >= limit)
+
+
+def waited_since(tick: Mapping[str, Any]) -> datetime | None:
+    """Since when a dataset has waited for others; None where its tick row notes no wait.
+
+    A noted time outlives its wait when that emptied the queue, or when the dataset stopped to name others: no wait is
+    older than what waits.
+    """
+    if HELD_SINCE not in tick:
+        return None
+    return max(clock.parse(str(moment)) for moment in (tick[HELD_SINCE], tick.get("waiting_since")) if moment)
 
 
 def hold(table: Table, team: str, dataset: str, missing: Sequence[str], since: datetime) -> None:

@@ -6,6 +6,7 @@ Registering writes the row and nothing else: what waited for the dataset is rout
 from __future__ import annotations
 
 import ast
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -78,6 +79,7 @@ def register(
         require_engines(table, given)
     registered = Registered(team, _place(resource_type, properties))
     row = {**registration.row(given), "schema": rows.SCHEMA, "kind": kind, "dataset": registered.place, "owner": owner}
+    before = rows.get(table, {"team": team, "dataset": registered.place})
     is_free = Attr("team").not_exists() | (Attr("owner").eq(owner) & Attr(handover.FORMER).not_exists())
     try:
         rows.put(table, row, is_free)
@@ -86,7 +88,28 @@ def register(
             raise RegistrationError(
                 [f"{kind} {registered.physical_id} is registered by {error.row.get('owner')}: choose another name"]
             ) from error
+    if isinstance(given, registration.Dataset):
+        _check_again(table, given, owner, before)
     return registered
+
+
+def _check_again(table: Table, given: registration.Dataset, owner: str, before: Mapping[str, Any] | None) -> None:
+    """Look for a circle also after the write: datasets of one template are registered in the same moment.
+
+    Each of a circle writes its row before it looks, so that the last one sees them all, and undoes its own.
+
+    Raises:
+        RegistrationError: naming the circle; the row stands as ``before``.
+    """
+    try:
+        check_place(table, given)
+    except RegistrationError:
+        if before is None:
+            _delete(table, given.team, given.dataset, owner)
+        else:
+            with contextlib.suppress(rows.ConditionFailedError):
+                rows.put(table, before, Attr("owner").eq(owner))
+        raise
 
 
 def unregister(
@@ -124,6 +147,11 @@ def unregister(
     if row["owner"] != owner:
         return False
     require_unused(table, row)
+    return _delete(table, team, place, owner)
+
+
+def _delete(table: Table, team: str, place: str, owner: str) -> bool:
+    """Delete ``owner``'s row; False where it is another's."""
     try:
         table.delete_item(Key={"team": team, "dataset": place}, ConditionExpression=Attr("owner").eq(owner))
     except table.meta.client.exceptions.ConditionalCheckFailedException:

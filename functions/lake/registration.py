@@ -184,7 +184,8 @@ class Dataset(_Properties):
     engine: Engine = GLUE
     depends_on: Annotated[list[DatasetName], BeforeValidator(_names_from_text)] = []
     depends_on_hours: Annotated[int, Field(ge=1, le=8760)] = 24
-    depends_on_max_wait_hours: Annotated[int, Field(ge=1, le=8760)] = 24
+    depends_on_max_wait_hours: Annotated[int, Field(ge=1, le=240)] = 24
+    """Messages must outlive the wait: the queue keeps them for 14 days, in which they also wait for a batch."""
     table_name: GlueName
     database_name: GlueName
     queue_url: QueueUrl

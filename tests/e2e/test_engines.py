@@ -129,6 +129,13 @@ def test_a_stopped_execution_stops_its_job_and_the_next_run_closes_its_batch(lak
         arn = lake.lake.batch(batch["owner"], batch["batch_id"])["execution_arn"]
         lake.session.client("stepfunctions").stop_execution(executionArn=arn)
         wait_for(lambda: state() == "CANCELLED" or None, "the job goes on")
+    lake.session.client("lambda").invoke(
+        FunctionName=lake.lake.contract.pipeline("air", "main", "start-batch/arn"),
+        Payload=json.dumps({"team": "air", "dataset": dataset, "claim": False}),
+    )
+    batch = end_of(lake, batch)
+    assert batch["state"] == "FAILED"
+    assert "ABORTED" in batch["reason"]
 
 
 def applications(lake: Demo) -> list[str]:

@@ -98,15 +98,18 @@ def watched(lake, dataset: str, hours: float, *, allowed: int, published_once: b
 def test_status_shows_whom_a_dataset_waits_for(published) -> None:
     limits = {"depends_on_hours": 24, "depends_on_max_wait_hours": 3}
     tick = {"held_by": ["air/planes"], "held_since": "2026-11-24T10:00:00.000Z"}
-    for dataset, named in {"flights": ["air/planes"], "airlines": []}.items():
+    came = {"flights": "2026-11-24T09:00:00.000Z", "airlines": "2026-11-24T09:00:00.000Z"}
+    for dataset, named in {"flights": ["air/planes"], "airlines": [], "airports": ["air/planes"]}.items():
         row = {"team": "air", "dataset": dataset, "kind": "dataset", "depends_on": named, **limits}
         published.datasets.put_item(Item=row)
-        published.datasets.put_item(Item={"team": "air", "dataset": f"tick#{dataset}", "kind": "tick", **tick})
+        waits = {"waiting_since": came[dataset]} if dataset in came else {}
+        published.datasets.put_item(Item={"team": "air", "dataset": f"tick#{dataset}", "kind": "tick", **waits, **tick})
     found = json.loads(tarn("status", "--json").output)["waits"]
     assert found == [{"team": "air", "dataset": "flights", "depends_on_max_wait_hours": 3, **tick}]
     shown = " ".join(tarn("status").output.split())
     assert "air/flights waits for air/planes since 2026-11-24T10:00:00.000Z, for 3 h at most" in shown
     assert "air/airlines waits" not in shown, "it names nobody any more"
+    assert "air/airports waits" not in shown, "its queue is empty"
 
 
 def test_status_shows_stale_datasets(published) -> None:

@@ -179,6 +179,13 @@ class Lake:
         if engine == "sagemaker":
             resource = "arn:aws:sagemaker:eu-west-1:000000000000:processing-job/tarn-*"
         statements = [allowing(*(one for one in ACTIONS[engine] if one != without), resource=resource)]
+        if engine == "emr-step" and without != "elasticmapreduce:AddJobFlowSteps":
+            under_its_role = {"ArnEquals": {"elasticmapreduce:ExecutionRoleArn": self.job_roles[engine]}}
+            adding = allowing("elasticmapreduce:AddJobFlowSteps") | {"Condition": under_its_role}
+            without_adding = [
+                one for one in ACTIONS[engine] if one not in (without, "elasticmapreduce:AddJobFlowSteps")
+            ]
+            statements = [adding, allowing(*without_adding)]
         if engine in PASSING and without != "iam:PassRole":
             statements.append(allowing("iam:PassRole"))
         rule = f"arn:aws:events:eu-west-1:000000000000:rule/{RULES[engine]}"
@@ -304,7 +311,7 @@ class Lake:
             "Tags": [{"Key": "tarn:team", "Value": "air"}],
         }
 
-    def start(self, engine: str, arguments: dict[str, Any], seconds: int | None = None) -> str:
+    def start(self, engine: str, arguments: dict[str, Any], seconds: int | str | None = None) -> str:
         """An execution whose one task runs the program; what the task ends with is the output."""
         task: dict[str, Any] = {
             "Type": "Task",
@@ -352,6 +359,21 @@ class Lake:
         ecs = self.client("ecs")
         for arn in ecs.list_tasks(cluster=self.suffix, desiredStatus="RUNNING")["taskArns"]:
             ecs.stop_task(cluster=self.suffix, task=arn)
+
+    def stop(self, engine: str, words: dict[str, str]) -> None:
+        """Stop the batch's program by the service's own API, as a person does."""
+        if engine == "fargate":
+            self.stop_tasks()
+        elif engine == "emr-serverless":
+            runs = self.client(engine).list_job_runs(applicationId=self.application["Id"])["jobRuns"]
+            (run,) = [one["id"] for one in runs if one["name"] == words["batch_id"]]
+            self.client(engine).cancel_job_run(applicationId=self.application["Id"], jobRunId=run)
+        elif engine == "emr-step":
+            steps = self.client("emr").list_steps(ClusterId=self.cluster)["Steps"]
+            (step,) = [one["Id"] for one in steps if one["Name"] == words["batch_id"]]
+            self.client("emr").cancel_steps(ClusterId=self.cluster, StepIds=[step])
+        else:
+            self.client(engine).stop_processing_job(ProcessingJobName=f"tarn-{words['batch_id']}")
 
     def running(self, engine: str, words: dict[str, str]) -> bool:
         """Whether the service says that the batch's program runs."""
@@ -421,6 +443,36 @@ def test_a_program_that_raises_fails_its_task_with_the_description(lake: Lake, e
     assert places[engine](), said
 
 
+@pytest.mark.parametrize("role", [None, "log_role"])
+def test_a_step_under_another_role_or_none_is_refused(lake: Lake, role: str | None) -> None:
+    arguments = lake.arguments("emr-step", lake.batch("emr-step", GOOD["emr-step"]))
+    del arguments["ExecutionRoleArn"]
+    if role is not None:
+        arguments["ExecutionRoleArn"] = getattr(lake, role)
+    ended = lake.end(lake.start("emr-step", arguments))
+    assert "AccessDenied" in ended["Error"]
+    assert "elasticmapreduce:AddJobFlowSteps" in ended["Cause"]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_job_that_is_stopped_from_outside_fails_its_task_with_its_state(lake: Lake, engine: str) -> None:
+    words = lake.batch(engine, SLOW[engine])
+    execution = lake.start(engine, lake.arguments(engine, words))
+    assert until(lambda: lake.running(engine, words), 30)
+    lake.stop(engine, words)
+    ended = lake.end(execution)
+    assert ended["Error"] == "States.TaskFailed"
+    said = json.loads(ended["Cause"])
+    places = {
+        "fargate": lambda: said["LastStatus"] == "STOPPED" and said["StopCode"] == "UserInitiated",
+        "emr-serverless": lambda: said["State"] == "CANCELLED",
+        "emr-step": lambda: said["Step"]["Status"]["State"] == "CANCELLED",
+        "sagemaker": lambda: said["ProcessingJobStatus"] == "Stopped",
+    }
+    assert places[engine](), said
+    assert lake.outcome(words) is None
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_stopped_execution_stops_its_program(lake: Lake, engine: str) -> None:
     words = lake.batch(engine, SLOW[engine])
@@ -434,7 +486,8 @@ def test_a_stopped_execution_stops_its_program(lake: Lake, engine: str) -> None:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_task_whose_time_is_over_fails_and_stops_its_program(lake: Lake, engine: str) -> None:
     words = lake.batch(engine, SLOW[engine])
-    ended = lake.end(lake.start(engine, lake.arguments(engine, words), seconds=2))
+    seconds = "{% 1 + 1 %}" if engine == "emr-step" else 2  # its task's limit is an expression
+    ended = lake.end(lake.start(engine, lake.arguments(engine, words), seconds))
     assert ended["Error"] == "States.Timeout"
     assert until(lambda: lake.state(engine, words) in ("STOPPED", "CANCELLED", "Stopped"), 30)
 

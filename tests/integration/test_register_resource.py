@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lake import custom_resource
+from lake import custom_resource, rows
 from tests.integration.tables import FakeContext, Lake, lake, load_handler
 from tests.unit.test_registration import GIVEN
 
@@ -302,6 +302,30 @@ def test_datasets_that_wait_for_each_other_are_refused_with_the_circle(registrar
     assert set(circle) == {"air/flights", "air/planes", "air/airlines"}
     assert circle[circle.index("air/flights") + 1] == "air/planes", "each waits for the next"
     assert registrar.row("airlines") is None
+
+
+@pytest.mark.parametrize("stood_before", [False, True])
+def test_a_circle_that_is_closed_between_the_look_and_the_write_is_refused(
+    registrar: Registrar, monkeypatch: pytest.MonkeyPatch, stood_before: bool
+) -> None:
+    if stood_before:
+        registrar.request("Create", GIVEN | {"MinItems": "2"})
+    before = registrar.row()
+    put = rows.put
+
+    def late(*arguments: Any) -> None:
+        monkeypatch.setattr(rows, "put", put)
+        other = registrar.request("Create", GIVEN | {"Dataset": "planes", "DependsOn": "air/flights"})
+        assert other["Status"] == "SUCCESS"
+        put(*arguments)
+
+    monkeypatch.setattr(rows, "put", late)
+    kind, named = ("Update", "air/flights") if stood_before else ("Create", None)
+    answer = registrar.request(kind, GIVEN | {"DependsOn": "air/planes"}, physical_id=named)
+    assert answer["Status"] == "FAILED"
+    assert "is a circle: air/" in answer["Reason"]
+    assert registrar.row() == before
+    assert registrar.row("planes") is not None
 
 
 def test_a_dataset_may_change_for_whom_it_waits(registrar: Registrar) -> None:

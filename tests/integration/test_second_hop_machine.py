@@ -328,6 +328,7 @@ def test_an_engine_gets_its_settings_in_the_types_that_its_api_takes(monkeypatch
     notebook = services.payload("createProcessingJob.sync")
     assert notebook["StoppingCondition"] == {"MaxRuntimeInSeconds": 7200}
     assert notebook["ProcessingJobName"] == "tarn-dev-air-b-1"
+    assert "VolumeKmsKeyId" not in notebook["ProcessingResources"]["ClusterConfig"], "its role may make no grants"
 
 
 @pytest.mark.parametrize("engine", TASKS)
@@ -346,6 +347,7 @@ def test_whatever_an_engine_fails_with_fails_the_batch(monkeypatch, engine, erro
     ("engine", "error"),
     [
         ("fargate", "ECS.AmazonECSException"),
+        ("fargate", "AmazonECS.Unknown"),
         ("emr-serverless", "EMRServerless.ServiceQuotaExceededException"),
         ("emr-step", "EMR.AmazonElasticMapReduceException"),
         ("sagemaker", "SageMaker.ResourceLimitExceededException"),

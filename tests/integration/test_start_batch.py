@@ -709,6 +709,27 @@ def test_a_wait_that_is_over_makes_one_batch_that_says_for_whom_it_waited(site: 
     assert (again.missing, "missing" in row) == ((), False), "a new attempt does not wait, and does not fail for it"
 
 
+@pytest.mark.parametrize("ended", ["in a failed batch", "by naming nobody"])
+def test_what_comes_after_a_wait_waits_anew(site: Site, ended: str) -> None:
+    waiting_site(site)
+    site.tick()
+    site.go()
+    if ended == "by naming nobody":
+        site.register(depends_on=[])
+    site.now += timedelta(hours=3)
+    site.tick()
+    assert len(site.go().committed) == 1
+    assert site.left() == 0
+    site.tick()
+    site.now += timedelta(hours=4)
+    waiting_site(site)
+    site.stage(4, 5, 6)
+    site.tick()
+    report = site.go()
+    assert (report.held_by, report.committed) == (["air/planes", "air/airlines"], [])
+    assert site.tick_row()["held_since"] == clock.stamp(site.now)
+
+
 def test_a_batch_that_was_committed_before_its_start_is_started_with_what_it_was_committed_with(site: Site) -> None:
     batch = Batch("air", "flights", "b1", engine="emr-step", missing=("air/planes",))
     site.register()

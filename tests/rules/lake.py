@@ -46,6 +46,7 @@ SYNC_ACTIONS = {
         "sagemaker:CreateProcessingJob",
         "sagemaker:DescribeProcessingJob",
         "sagemaker:StopProcessingJob",
+        "sagemaker:ListTags",
         *EVENTS,
     },
     "states:startExecution.sync": {

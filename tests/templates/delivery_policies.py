@@ -43,8 +43,8 @@ Statement = dict[str, Any]
 class Resolved:
     """A template with its parameters given: conditions decided, references as text."""
 
-    def __init__(self, file: str, **given: str) -> None:
-        self.content = templates.load(Path("cicd") / file)
+    def __init__(self, file: str, *, layer: str = "cicd", **given: str) -> None:
+        self.content = templates.load(Path(layer) / file)
         self.given = {
             **{name: str(one["Default"]) for name, one in self.content["Parameters"].items() if "Default" in one},
             **GIVEN,

@@ -9,6 +9,7 @@ import pytest
 
 from lake import engines, registration
 from tarn import templates
+from tests.templates.delivery_policies import Resolved
 
 DATASET = templates.load("pipeline/dataset.yaml")
 PIPELINE = templates.load("pipeline/template.yaml")
@@ -150,3 +151,64 @@ def test_jobs_are_pinned_bounded_and_never_tried_again_by_glue() -> None:
         assert job["ExecutionProperty"]["MaxConcurrentRuns"] == {"Ref": "MaxConcurrentRuns"}
         assert "SecurityConfiguration" in job
         assert (templates.ROOT / "pipeline" / job["Command"]["ScriptLocation"]).is_file()
+
+
+ENGINE_PARAMETERS = {
+    "fargate": {"FargateSubnetIds": "subnet-1", "FargateSecurityGroupIds": "sg-1", "FargateImageUri": "image"},
+    "emr-serverless": {"EmrServerless": "on"},
+    "emr-step": {"EmrClusterId": "j-1"},
+    "sagemaker": {"NotebookImageUri": "image"},
+}
+ENGINE_STACKS = {
+    "fargate": ("FargateStack", "FargatePolicy"),
+    "emr-serverless": ("EmrServerlessStack", "EmrServerlessPolicy"),
+    "emr-step": ("EmrStepStack", "EmrStepPolicy"),
+    "sagemaker": ("NotebookStack", "NotebookPolicy"),
+}
+NO_ENGINE = {
+    "FargateSubnetIds": "",
+    "FargateSecurityGroupIds": "",
+    "FargateImageUri": "",
+    "EmrServerless": "off",
+    "EmrClusterId": "",
+    "NotebookImageUri": "",
+    "DeequJarKey": "",
+}
+
+
+def stacks_with(**given: str) -> set[str]:
+    return set(Resolved("template.yaml", layer="pipeline", **NO_ENGINE | given).resources("AWS::CloudFormation::Stack"))
+
+
+@pytest.mark.parametrize("engine", ENGINE_PARAMETERS)
+def test_an_engine_brings_its_own_stack_and_policy_and_no_others(engine) -> None:
+    stack, policy = ENGINE_STACKS[engine]
+    without = stacks_with()
+    assert not without & {"EnginesStack", *(one for one, _ in ENGINE_STACKS.values())}
+    assert stacks_with(**ENGINE_PARAMETERS[engine]) == without | {stack, "EnginesStack"}
+    pipeline = Resolved("template.yaml", layer="pipeline", **NO_ENGINE | ENGINE_PARAMETERS[engine])
+    handed = pipeline.resource("EnginesStack")["Parameters"]
+    inside = Resolved("engines.yaml", layer="pipeline", **handed)
+    assert inside.resources("AWS::IAM::Policy") == [policy]
+    listed = [one for one in inside.value(inside.content["Outputs"]["EngineNames"]["Value"]["Fn::Join"][1]) if one]
+    assert listed == ["glue", engine]
+
+
+@pytest.mark.parametrize("missing", ENGINE_PARAMETERS["fargate"])
+def test_fargate_stands_with_all_of_its_parameters_only(missing) -> None:
+    assert stacks_with(**ENGINE_PARAMETERS["fargate"] | {missing: ""}) == stacks_with()
+
+
+def test_the_machine_may_run_every_revision_of_its_definition_and_no_other_definition() -> None:
+    arn = "arn:aws:ecs:eu-west-1:123456789012:task-definition/tarn-dev-air-main-transform:7"
+    engines_stack = Resolved("engines.yaml", layer="pipeline", FargateTaskDefinitionArn=arn)
+    [run, *_] = engines_stack.resource("FargatePolicy")["PolicyDocument"]["Statement"]
+    assert run["Resource"].endswith(":task-definition/tarn-dev-air-main-transform:*")
+
+
+def test_a_step_is_added_under_the_steps_role_alone() -> None:
+    engines_stack = Resolved("engines.yaml", layer="pipeline", EmrClusterId="j-1", EmrStepRoleArn="arn:step")
+    statements = engines_stack.resource("EmrStepPolicy")["PolicyDocument"]["Statement"]
+    [add] = [one for one in statements if "elasticmapreduce:AddJobFlowSteps" in one["Action"]]
+    assert add["Action"] == "elasticmapreduce:AddJobFlowSteps"
+    assert add["Condition"] == {"ArnEquals": {"elasticmapreduce:ExecutionRoleArn": "arn:step"}}

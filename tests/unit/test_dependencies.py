@@ -39,6 +39,11 @@ def test_names_come_in_any_form_that_a_parameter_can_have(form) -> None:
     assert (dataset.depends_on_hours, dataset.depends_on_max_wait_hours) == (6, 3)
 
 
+def test_a_wait_is_bounded_by_how_long_the_queue_keeps_what_waits() -> None:
+    with pytest.raises(RegistrationError, match="DependsOnMaxWaitHours: given '241'; input should be less than"):
+        read(Dataset, GIVEN | {"DependsOnMaxWaitHours": "241"})
+
+
 @pytest.mark.parametrize(
     ("named", "says"),
     [

@@ -8,6 +8,7 @@ https://docs.aws.amazon.com/step-functions/latest/dg/connect-emr.html
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from tarn.local.extension.sync_tasks import Ended
 from tarn.local.settings import Settings
 
 EMR = "ministack.services.emr"
+ACTIONS = "ministack.core.iam_actions"
 RULE = "StepFunctionsGetEventForEMRAddJobFlowStepsRule"
 SERVICE = "ec2.amazonaws.com"
 """Who assumes the role of a cluster's instance profile, which then assumes the step's own.
@@ -55,6 +57,7 @@ def install(settings: Settings) -> None:
         return result
 
     replace(EMR, "_restore_state", restored)
+    _tell_the_role()
     sync_tasks.add(settings, EmrStep())
     sync_tasks.add(settings, CancelledStep())
     names = "ministack.services.stepfunctions"
@@ -64,6 +67,21 @@ def install(settings: Settings) -> None:
         "service_key": "elasticmapreduce",
     }
     original(names, "_AWS_SDK_ERROR_PREFIX")["emr"] = "Emr"
+
+
+def _tell_the_role() -> None:
+    """The condition key `elasticmapreduce:ExecutionRoleArn` of AddJobFlowSteps.
+
+    Source: Service authorization reference, "Actions, resources, and condition keys for Amazon Elastic MapReduce".
+    """
+    stock = original(ACTIONS, "request_tag_context")
+
+    def request_context(service: str, action: str, body: bytes, parameters: Any) -> dict[str, Any]:
+        context: dict[str, Any] = stock(service, action, body, parameters)
+        role = json.loads(body).get("ExecutionRoleArn") if action == "elasticmapreduce:AddJobFlowSteps" else None
+        return context if role is None else {**context, "elasticmapreduce:executionrolearn": role}
+
+    replace(ACTIONS, "request_tag_context", request_context)
 
 
 class Steps:

@@ -89,6 +89,7 @@ def install(_settings: Settings) -> None:
     execute = original(STEP_FUNCTIONS, "_execute_task")
     with_timeout = original(STEP_FUNCTIONS, "_invoke_resource_with_timeout")
     fail = original(STEP_FUNCTIONS, "_fail_execution")
+    evaluated = original(STEP_FUNCTIONS, "_apply_jsonata_template")
 
     def execute_task(state: Any, task_input: Any, execution: Any, context: Any) -> Any:
         token = _task.set(_Task(execution))
@@ -101,7 +102,7 @@ def install(_settings: Settings) -> None:
         task = _Task(_task.get().execution)
         token = _task.set(task)  # each attempt of a Retry has a time of its own
         try:
-            return with_timeout(resource, task_input, timeout)
+            return with_timeout(resource, task_input, evaluated(timeout, task_input))  # stock waits for a text
         finally:
             task.late.set()
             _task.reset(token)
