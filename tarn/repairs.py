@@ -55,11 +55,16 @@ class Repairer:
         """Make the repair of each finding that has one; gives every finding on."""
         for one in found:
             self._repair(one)
+            self._say()
             yield one
         for url in list(self._messages):
             self._send(url)
+            self._say()
         for team, dataset in self._woken:
             self._wake(team, dataset)
+
+    def _say(self) -> None:
+        self.survey.say(f"repairs sent: {self.made}")
 
     def _repair(self, found: Finding) -> None:
         match found.repair:

@@ -64,6 +64,7 @@ class World:
         pipeline = {"team": TEAM, "dataset": "pipeline#main", "kind": "pipeline", "pipeline": "main"}
         lake.datasets.put_item(Item={**pipeline, "queue_url": lake.pipeline_queue_url})
         self.woken: list[dict[str, Any]] = []
+        self.said: list[str] = []
 
     # --- what stands
 
@@ -176,7 +177,7 @@ class World:
             yield Survey(
                 *(lake, ledger, Path(folder), address),
                 cut=cut,
-                say=lambda _: None,
+                say=self.said.append,
                 session=self.session,
                 inventory_uri=inventory,
             )

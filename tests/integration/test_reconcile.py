@@ -100,6 +100,7 @@ def test_a_row_that_says_deleted_comes_back(world: World) -> None:
     world.edit(raw["id"], state="DELETED")
     assert told(world.found()) == [("stale", "x.csv")]
     world.fix()
+    assert world.said[-1] == "repairs sent: 1"
     world.lake.objects.update_item(
         Key={"id": raw["id"]}, UpdateExpression="REMOVE version_id"
     )  # as a removal leaves it
