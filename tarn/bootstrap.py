@@ -19,7 +19,7 @@ from pathlib import Path
 
 import boto3
 
-from tarn import deployment, templates
+from tarn import deployment, layers, templates
 from tarn.deployment import DeploymentError
 
 TEMPLATES = {
@@ -57,6 +57,8 @@ def bootstrap(
     Raises:
         DeploymentError: a word or a parameter is missing or unknown, or the stack failed.
     """
+    if team in layers.RESERVED:
+        raise DeploymentError(f"team {team!r}: the lake itself uses this name, choose another")
     template = _template(part, team)
     taken = templates.load(template)["Parameters"]
     given = {**_told(part, environment, source, team), **(overrides or {})}

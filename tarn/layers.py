@@ -34,6 +34,9 @@ SWITCHED_OFF = {
 }
 """What is empty unless the assets hold it, or somebody says it."""
 
+RESERVED = ("lake", "foundations", "team", "pipeline", "dataset", "assets")
+"""No team is called so: stacks, roles and policies of others are (AllowedPattern of ``team/template.yaml``)."""
+
 
 def deploy(
     environment: str,

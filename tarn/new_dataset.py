@@ -21,7 +21,7 @@ import duckdb
 
 from lake import engines
 from lake.raw_file import literal, quoted
-from tarn import check, registered, rules, sample, spark, suggestions
+from tarn import check, layers, registered, rules, sample, spark, suggestions
 from tarn.sample import Column, Sample
 from tarn.suggestions import Rule
 
@@ -118,6 +118,8 @@ def _names(name: str, pipeline: str) -> tuple[str, str]:
     team, _, dataset = name.partition("/")
     if not team or not dataset or "/" in dataset:
         raise NewDatasetError(f"{name!r} is not TEAM/NAME, such as air/flights")
+    if team in layers.RESERVED:
+        raise NewDatasetError(f"team {team!r}: the lake itself uses this name, choose another")
     for what, word in (("team", team), ("dataset", dataset), ("pipeline", pipeline)):
         pattern = NAME if what == "dataset" else TEAM_NAME
         if not re.fullmatch(pattern, word):

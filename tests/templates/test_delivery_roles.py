@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from tarn import templates
+from tarn import layers, templates
 from tests.templates import delivery_policies as policies
 from tests.templates.delivery_actions import (
     BUILD_OF_CHECK,
@@ -318,3 +319,21 @@ def test_the_smoke_test_is_of_dev_alone() -> None:
     tries = role("target_role.yaml", "SmokeRole")
     assert tries.may("s3:PutObject", f"arn:aws:s3:::tarn-dev-raw-{HERE}-{REGION}/air/airlines/smoke.csv")
     assert not tries.may("s3:PutObject", f"arn:aws:s3:::tarn-dev-analytics-{HERE}-{REGION}/x")
+
+
+@pytest.mark.parametrize(
+    ("template", "parameter", "refused"),
+    [
+        ("team/template.yaml", "TeamName", layers.RESERVED),
+        ("cicd/team_role.yaml", "DeliveryName", layers.RESERVED),
+        ("cicd/template.yaml", "DeliveryName", [one for one in layers.RESERVED if one != "lake"]),
+    ],
+)
+def test_no_team_is_called_as_the_lake_calls_its_own(template: str, parameter: str, refused: Sequence[str]) -> None:
+    """A team `pipeline` would reach every stack `tarn-{env}-pipeline-*`, and a delivery `lake` has the lake's roles."""
+    taken = templates.load(Path(template))["Parameters"][parameter]
+    for name in refused:
+        assert not re.fullmatch(taken["AllowedPattern"], name), name
+        assert name in taken["ConstraintDescription"]
+    for name in ("air", "lakes", "teamster", "pipeline2"):
+        assert re.fullmatch(taken["AllowedPattern"], name), name

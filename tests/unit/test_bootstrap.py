@@ -29,6 +29,8 @@ def _no_aws(monkeypatch) -> None:
         ("target", "prod", {"team": "air"}, "team_role.yaml needs --parameter for DeployerArn, DifferArn, ExternalId"),
         ("pipeline", "dev", {"source": "connection"}, "needs --parameter for ConnectionProvider, ExternalRepository"),
         ("pipeline", "dev", {"source": "codecommit", "team": "air"}, "needs --parameter for Pipelines"),
+        ("pipeline", "dev", {"source": "codecommit", "team": "lake"}, "team 'lake': the lake itself uses this name"),
+        ("target", "dev", {"team": "pipeline"}, "team 'pipeline': the lake itself uses this name"),
         ("github", "dev", {}, "needs --parameter for GithubRepository"),
     ],
 )  # fmt: skip

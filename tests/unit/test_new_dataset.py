@@ -168,6 +168,7 @@ def test_python_to_begin_with_reads_what_the_sql_would(tmp_path: Path) -> None:
         ("crafts", {}, "'crafts' is not TEAM/NAME"),
         ("air/crafts/more", {}, "is not TEAM/NAME"),
         ("Air/crafts", {}, "team 'Air': a name must be a lower-case letter, then"),
+        ("pipeline/crafts", {}, "team 'pipeline': the lake itself uses this name"),
         ("air/Crafts", {}, "dataset 'Crafts': a name must be a lower-case letter, then"),
         ("air/my-crafts", {}, "digits and underscores"),
         ("air/" + "c" * 33, {}, "at most 32 in all"),
