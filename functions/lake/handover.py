@@ -8,7 +8,6 @@ resource instead, which puts the former row back.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -97,7 +96,10 @@ def complete(table: Table, mover: Mover, row: Mapping[str, Any]) -> None:
 
 
 def _move(mover: Mover, row: Mapping[str, Any], source: str, target: str, settled: datetime) -> None:
-    """Move until nobody sends to ``source`` any more and nothing is in it. A message may come twice: claims are not."""
+    """Move until nobody sends to ``source`` any more and nothing is in it. A message may come twice: claims are not.
+
+    Bodies go as they are: what cannot be read is for its reader to refuse, and must not hold up the others.
+    """
     if source == target:
         return
     until = mover.now() + PATIENCE
@@ -110,7 +112,7 @@ def _move(mover: Mover, row: Mapping[str, Any], source: str, target: str, settle
         failed = queues.send(
             mover.sqs,
             target,
-            (queues.Message(tag, json.loads(one["Body"]), group) for tag, one in by_id.items()),
+            (queues.Message(tag, one["Body"], group) for tag, one in by_id.items()),
         )
         queues.delete(mover.sqs, source, [one["ReceiptHandle"] for tag, one in by_id.items() if tag not in failed])
         if not received and mover.now() >= settled and waiting.depth(mover.sqs, source) == waiting.Depth(0, 0):

@@ -13,8 +13,9 @@ file and knows no columns: publishing it takes away what earlier attempts publis
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ COPY = TransferConfig(multipart_threshold=256 * 2**20, multipart_chunksize=256 *
 COPIES_AT_ONCE = 8
 CRAWLER = "crawler"
 """The registration's ``Publish`` that leaves table and partitions to a crawler; anything else, or none, does not."""
+SMALL_INTEGER = re.compile(r"\b(tinyint|smallint)\b")
 MOST_DELETED_IN_A_CALL = 1000
 TABLE_TRIES = 5
 """Batches of one dataset may publish at the same time: whoever is second looks at the table again."""
@@ -128,7 +130,11 @@ def publish(clients: Clients, run: Run, run_id: str, now: datetime) -> Receipt:
     pending = outcomes.pending_files(clients.s3, run)
     wanted = {_published_key(run, table, one.key): one for one in pending}
     crawler_name = registration["crawler_name"] if registration.get("publish") == CRAWLER else None
-    columns = _ensure_table(clients.glue, table) if table.columns and not crawler_name else []
+    columns: list[Column] = []
+    if table.columns and crawler_name:
+        _check_crawled_table(clients.glue, table)
+    elif table.columns:
+        columns = _ensure_table(clients.glue, table)
     ever = _write_ahead(clients.s3, run, wanted)
 
     wanted_of, ever_of = _by_prefix(wanted), _by_prefix(ever)
@@ -397,7 +403,7 @@ def _update_table(glue: GlueClient, table: PublishedTable, stands: TableTypeDef,
 def _evolved(table: PublishedTable, stands: TableTypeDef) -> list[Column]:
     """The table's columns with the batch's new ones behind them."""
     where = f"table {table.database}.{table.name}"
-    location = str(stands["StorageDescriptor"].get("Location", "")).rstrip("/") + "/"
+    location = _location(stands)
     if location != names.object_id(table.bucket, table.location):
         raise TableConflictError(f"{where} lies at {location}: it is not this dataset's")
     keys = [(one["Name"], one.get("Type")) for one in stands.get("PartitionKeys", [])]
@@ -406,16 +412,48 @@ def _evolved(table: PublishedTable, stands: TableTypeDef) -> list[Column]:
             f"{where} is partitioned by {keys}, the batch by {[(one.name, one.kind) for one in table.partition_keys]}: "
             "partition keys cannot change, give the dataset another table"
         )
-    columns = [Column(one["Name"], one.get("Type", "")) for one in stands["StorageDescriptor"]["Columns"]]
+    columns = _columns(stands)
+    _check_kinds(table, columns, lambda kind: kind)
+    known = {one.name for one in columns}
+    return [*columns, *(one for one in table.columns if one.name not in known)]
+
+
+def _check_crawled_table(glue: GlueClient, table: PublishedTable) -> None:
+    """A crawler keeps a column's type whatever a file has, and the files' partition could then not be read.
+
+    Its partition keys are always strings, and its types come from Parquet, which stores small integers as ``int``.
+    A table elsewhere is not the crawler's: verify_crawl says so.
+    """
+    try:
+        stands = glue.get_table(DatabaseName=table.database, Name=table.name)["Table"]
+    except glue.exceptions.EntityNotFoundException:
+        return
+    if _location(stands) == names.object_id(table.bucket, table.location):
+        _check_kinds(table, _columns(stands), lambda kind: SMALL_INTEGER.sub("int", kind))
+
+
+def _location(stands: TableTypeDef) -> str:
+    return str(stands["StorageDescriptor"].get("Location", "")).rstrip("/") + "/"
+
+
+def _columns(stands: TableTypeDef) -> list[Column]:
+    return [Column(one["Name"], one.get("Type", "")) for one in stands["StorageDescriptor"]["Columns"]]
+
+
+def _check_kinds(table: PublishedTable, columns: Sequence[Column], family: Callable[[str], str]) -> None:
+    """Refuse a column that stands with another type; types of one ``family`` are no other.
+
+    Raises:
+        ColumnTypeChangedError: naming each such column.
+    """
     kinds = {one.name: one.kind for one in columns}
     changed = [
         f"{one.name} is {kinds[one.name]} in the table and {one.kind} in the batch"
         for one in table.columns
-        if one.name in kinds and kinds[one.name] != one.kind
+        if one.name in kinds and family(kinds[one.name]) != family(one.kind)
     ]
     if changed:
-        raise ColumnTypeChangedError(f"{where}: {'; '.join(changed)}")
-    return [*columns, *(one for one in table.columns if one.name not in kinds)]
+        raise ColumnTypeChangedError(f"table {table.database}.{table.name}: {'; '.join(changed)}")
 
 
 def _deregister(glue: GlueClient, table: PublishedTable, prefix: str) -> None:

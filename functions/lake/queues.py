@@ -25,12 +25,13 @@ class UnreadableMessageError(ValueError):
 class Message:
     """What is sent: ``tag`` is the sender's own name for it, by which a failure is told.
 
-    ``group`` makes a standard queue a fair queue (one group's backfill does not starve the others):
+    A ``body`` that is text is sent as it is. ``group`` makes a standard queue a fair queue (one group's backfill does
+    not starve the others):
     https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-fair-queues.html
     """
 
     tag: str
-    body: Mapping[str, Any]
+    body: Mapping[str, Any] | str
     group: str
 
 
@@ -57,12 +58,16 @@ def send(sqs: SQSClient, queue_url: str, messages: Iterable[Message]) -> dict[st
         answer = sqs.send_message_batch(
             QueueUrl=queue_url,
             Entries=[
-                {"Id": str(place), "MessageBody": json.dumps(one.body), "MessageGroupId": one.group}
+                {"Id": str(place), "MessageBody": _text(one.body), "MessageGroupId": one.group}
                 for place, one in enumerate(some)
             ],
         )
         failed |= {some[int(one["Id"])].tag: one.get("Message", one["Code"]) for one in answer.get("Failed", [])}
     return failed
+
+
+def _text(body: Mapping[str, Any] | str) -> str:
+    return body if isinstance(body, str) else json.dumps(body)
 
 
 def delete(sqs: SQSClient, queue_url: str, receipts: Iterable[str]) -> int:

@@ -10,7 +10,16 @@ import pytest
 from lake import publishing
 from tests.integration.first_hop_world import Hop
 from tests.integration.tables import Lake, lake, open_lake
-from tests.integration.test_publishing import Bench, partitions, publish, published, transformed, view_columns
+from tests.integration.test_publishing import (
+    CRAWLED,
+    Bench,
+    crawl,
+    partitions,
+    publish,
+    published,
+    transformed,
+    view_columns,
+)
 
 __all__ = ["lake"]
 
@@ -54,4 +63,13 @@ def test_a_published_table_gains_columns_and_changes_no_type(bench: Bench) -> No
     assert view_columns(bench) == ["flight", "carrier", "gate"]
     with pytest.raises(publishing.ColumnTypeChangedError, match="gate is string in the table and int in the batch"):
         publish(bench, transformed(bench, 3, {"q.parquet": b"b"}, columns={"flight": "int", "gate": "int"}))
+    assert (published(bench), partitions(bench)) == before
+
+
+def test_a_crawled_table_changes_no_type_either(bench: Bench) -> None:
+    publish(bench, transformed(bench, 1, {"p.parquet": b"a"}, **CRAWLED))
+    crawl(bench, keys=("batch",))
+    before = published(bench), partitions(bench)
+    with pytest.raises(publishing.ColumnTypeChangedError, match="flight is int in the table and double in the batch"):
+        publish(bench, transformed(bench, 2, {"q.parquet": b"b"}, columns={"flight": "double"}, **CRAWLED))
     assert (published(bench), partitions(bench)) == before

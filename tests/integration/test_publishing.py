@@ -436,6 +436,26 @@ def test_for_a_crawler_files_are_copied_and_nothing_is_registered(lake) -> None:
     assert receipt == publishing.read_receipt(lake.s3, run)
 
 
+def test_a_column_that_a_crawled_table_has_with_another_type_is_refused_before_anything_is_copied(lake) -> None:
+    publish(lake, crawled(lake, 1, FIRST))
+    crawl(lake)
+    before = published(lake), partitions(lake)
+    run = transformed(
+        lake, 2, {"month=1/q.parquet": b"q"}, columns={"flight": "string"}, partition_by=("month",), **CRAWLED
+    )
+    with pytest.raises(publishing.ColumnTypeChangedError, match="flight is int in the table and string in the batch"):
+        publish(lake, run)
+    assert (published(lake), partitions(lake)) == before
+
+
+def test_small_integers_are_one_type_to_a_crawler(lake) -> None:
+    publish(lake, crawled(lake, 1, FIRST))
+    crawl(lake)
+    columns = {"flight": "smallint", "tags": "array<tinyint>"}
+    publish(lake, transformed(lake, 2, SECOND, columns=columns, partition_by=("month",), **CRAWLED))
+    assert published(lake) == expected(SECOND, lake)[0]
+
+
 def test_an_older_lakes_manifest_and_receipt_mean_partition(lake) -> None:
     run = transformed(lake, 1, {"p.parquet": b"a"})
     assert publish(lake, run).crawler_name is None

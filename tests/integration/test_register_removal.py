@@ -134,6 +134,18 @@ def test_a_nested_stack_takes_a_dataset_over_with_all_that_waits(registrar: Regi
     assert receive_all(registrar.lake.sqs, former) == []
 
 
+def test_a_message_that_is_no_json_is_handed_over_as_it_is(registrar: Registrar, queues: tuple[str, str]) -> None:
+    former, new = queues
+    sqs = registrar.lake.sqs
+    sqs.purge_queue(QueueUrl=former)
+    sqs.send_message(QueueUrl=former, MessageBody="{no json")
+    registrar.request("Create", {**GIVEN, "QueueUrl": former})
+    registrar.request("Create", {**GIVEN, "QueueUrl": new}, stack=NESTED)
+    deleted = registrar.request("Delete", {**GIVEN, "QueueUrl": former}, physical_id="air/flights")
+    assert deleted["Status"] == "SUCCESS"
+    assert [one["Body"] for one in sqs.receive_message(QueueUrl=new)["Messages"]] == ["{no json"]
+
+
 def test_what_a_function_sends_by_the_former_registration_is_moved_too(
     registrar: Registrar, queues: tuple[str, str]
 ) -> None:
