@@ -63,6 +63,13 @@ def test_the_environment_is_exactly_the_settings(template, name, properties) -> 
 
 
 @pytest.mark.parametrize(("template", "name", "properties"), FUNCTIONS)
+def test_a_function_names_its_code_itself(template, name, properties) -> None:
+    """`aws cloudformation package` reads no Globals, and would upload the template's own folder as the code."""
+    assert properties["CodeUri"] == "../functions"
+    assert "CodeUri" not in function_globals(template)
+
+
+@pytest.mark.parametrize(("template", "name", "properties"), FUNCTIONS)
 def test_the_names_of_a_function_say_the_same(template, name, properties) -> None:
     verb_noun = properties["Handler"].split(".")[-2]
     assert name == "".join(word.capitalize() for word in verb_noun.split("_")) + "Function"
