@@ -18,6 +18,7 @@ from typing import Any
 import duckdb
 import pytest
 
+from lake import outcomes
 from tarn.local.emulator import Emulator
 from tests.integration.local_world import Roles, allowing, client_of, until
 
@@ -56,6 +57,7 @@ RULES = {
     "emr-step": "StepFunctionsGetEventForEMRAddJobFlowStepsRule",
     "sagemaker": "StepFunctionsGetEventsForSageMakerProcessingJobsRule",
 }
+OURS = "public.ecr.aws/tarn/tarn-engine-duckdb:local"
 PASSING = {"fargate", "emr-serverless", "sagemaker"}
 RELEASED = """
 AWSTemplateFormatVersion: "2010-09-09"
@@ -192,7 +194,7 @@ class Lake:
         told = [one for one in ("events:PutTargets", "events:PutRule", "events:DescribeRule") if one != without]
         self.roles.allow(self.machine_roles[engine], *statements, allowing(*told, resource=rule))
 
-    def definition(self, image: str) -> str:
+    def definition(self, image: str, **given: Any) -> str:
         return self.client("ecs").register_task_definition(
             family=f"transform-{self.suffix}",
             networkMode="awsvpc",
@@ -205,6 +207,7 @@ class Lake:
                 {
                     "name": "transform",
                     "image": image,
+                    **given,
                     "environment": [{"name": "JOB_TIMEOUT_MINUTES", "value": "60"}],
                     "logConfiguration": {
                         "logDriver": "awslogs",
@@ -256,8 +259,7 @@ class Lake:
         if engine == "fargate":
             return {
                 "Cluster": f"arn:aws:ecs:eu-west-1:000000000000:cluster/{self.suffix}",
-                "TaskDefinition": given.get("definition")
-                or self.definition("public.ecr.aws/tarn/tarn-engine-duckdb:local"),
+                "TaskDefinition": given.get("definition") or self.definition(OURS),
                 "LaunchType": "FARGATE",
                 "NetworkConfiguration": {
                     "AwsvpcConfiguration": {
@@ -302,7 +304,10 @@ class Lake:
         return {
             "ProcessingJobName": f"tarn-{words['batch_id']}",
             "RoleArn": self.job_roles[engine],
-            "AppSpecification": {"ImageUri": given.get("image", "public.ecr.aws/tarn/tarn-engine-notebook:local")},
+            "AppSpecification": {
+                "ImageUri": "public.ecr.aws/tarn/tarn-engine-notebook:local",
+                **given.get("specification", {}),
+            },
             "Environment": {f"TARN_{word.upper()}": value for word, value in words.items()},
             "ProcessingResources": {
                 "ClusterConfig": {"InstanceCount": 1, "InstanceType": "ml.m5.large", "VolumeSizeInGB": 20}
@@ -441,6 +446,21 @@ def test_a_program_that_raises_fails_its_task_with_the_description(lake: Lake, e
         "sagemaker": lambda: said["ProcessingJobStatus"] == "Failed",
     }
     assert places[engine](), said
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_program_that_ends_well_and_has_done_nothing_proves_nothing(lake: Lake, engine: str) -> None:
+    """To its service the job succeeded; what verify_outcome believes is the outcome file, and there is none."""
+    nothing = ["python", "-c", "pass"]
+    given = {
+        "fargate": {"definition": lake.definition(OURS, entryPoint=nothing)},
+        "sagemaker": {"specification": {"ContainerEntrypoint": nothing}},
+    }
+    words = lake.batch(engine, "pass\n")
+    ended = lake.end(lake.start(engine, lake.arguments(engine, words, **given.get(engine, {}))))
+    assert "Error" not in ended, ended
+    with pytest.raises(outcomes.OutcomeMissingError, match=f"{words['batch_id']}.json does not exist"):
+        outcomes.read_json(lake.s3, words["outcome"])
 
 
 @pytest.mark.parametrize("role", [None, "log_role"])
