@@ -95,3 +95,27 @@ def test_what_was_changed_by_hand_is_told(machine: str, client: Callable[[str], 
     told = json.loads(message["Body"])
     assert told["Subject"] == "tarn-test: 1 stacks are not what their templates say"
     assert "tarn-test: 1 resources differ" in told["Message"]
+
+
+@pytest.mark.parametrize(
+    ("action", "told"),
+    [
+        ("ListStacks", "its stacks could not be listed: "),
+        ("DetectStackDrift", "could not be asked: "),
+        ("DescribeStackDriftDetectionStatus", "could not be asked: "),
+    ],
+)
+def test_what_cannot_be_asked_is_told(machine: str, client: Callable[[str], Any], action: str, told: str) -> None:
+    role = client("stepfunctions").describe_state_machine(stateMachineArn=machine)["roleArn"].rpartition("/")[2]
+    deny = {"Effect": "Deny", "Action": f"cloudformation:{action}", "Resource": "*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [deny]})
+    client("iam").put_role_policy(RoleName=role, PolicyName="deny", PolicyDocument=policy)
+    heard = listener(client)
+    try:
+        differing = run(client, machine)["differing"]
+    finally:
+        client("iam").delete_role_policy(RoleName=role, PolicyName="deny")
+    assert [one["stack"] for one in differing].count(TARGET) == 1
+    assert all(one["outcome"].startswith(told) and action in one["outcome"] for one in differing), differing
+    [message] = client("sqs").receive_message(QueueUrl=heard, WaitTimeSeconds=5)["Messages"]
+    assert told in json.loads(message["Body"])["Message"]
