@@ -47,6 +47,8 @@ LOCKS = (
 )
 ENVIRONMENTS = (".venv", *(f".venvs/{name}" for name in ("sam", "checkov", "workflows", "taskcat", "awscli", "jars")))
 STAGED_SECONDS = 120.0
+MOST_SHOWN = 600
+"""Characters of the text of an approval, which shows at most 1,000 with what else is in it."""
 FAILING_TEST = '''"""A test that fails, so that nothing is deployed."""
 
 
@@ -237,9 +239,16 @@ def first(delivery: Delivery) -> None:
 
 def changed_template(delivery: Delivery) -> None:
     """A parameter's default, seen in the lake afterwards."""
-    with delivery.row("changes a template", "deployed; the leaves are told before; seen in the lake"):
+    with delivery.row("changes a template", "the approval shows it; deployed; seen in the lake"):
         same(delivery.kept_days(), {30})
         commit = delivery.push("Keep logs for 14 days", edit("template.yaml", "    Default: 30\n", "    Default: 14\n"))
+        before = delivery.updated()
+        difference = delivery.build("diff", commit, delivery.as_checked(commit))
+        succeeded(difference)
+        shown = difference.exported["TARN_CHANGES"]
+        assert "(AWS::Logs::LogGroup): changed (RetentionInDays)" in shown, shown
+        assert len(shown) <= MOST_SHOWN, "an approval would not show it whole"
+        same(delivery.updated(), before)
         build = delivery.deploy(commit)
         succeeded(build)
         said(build, "FoundationsStack/IngestStack/", "AWS::Logs::LogGroup", "changed (RetentionInDays)")
