@@ -421,7 +421,8 @@ def _evolved(table: PublishedTable, stands: TableTypeDef) -> list[Column]:
 def _check_crawled_table(glue: GlueClient, table: PublishedTable) -> None:
     """A crawler keeps a column's type whatever a file has, and the files' partition could then not be read.
 
-    Its partition keys are always strings, and its types come from Parquet, which stores small integers as ``int``.
+    Its partition keys are always strings, and its types come from Parquet, which stores small integers as ``int``, in
+    lower case.
     A table elsewhere is not the crawler's: verify_crawl says so.
     """
     try:
@@ -429,7 +430,7 @@ def _check_crawled_table(glue: GlueClient, table: PublishedTable) -> None:
     except glue.exceptions.EntityNotFoundException:
         return
     if _location(stands) == names.object_id(table.bucket, table.location):
-        _check_kinds(table, _columns(stands), lambda kind: SMALL_INTEGER.sub("int", kind))
+        _check_kinds(table, _columns(stands), lambda kind: SMALL_INTEGER.sub("int", kind.lower()))
 
 
 def _location(stands: TableTypeDef) -> str:

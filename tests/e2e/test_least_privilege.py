@@ -17,12 +17,12 @@ from tests.e2e import authorization
 from tests.e2e.authorization import Judge, Part, Question, Role
 
 ROOT = "tarn-local"
-NOT_ASKED = "nothing here asks who writes logs and traces"
+NOT_ASKED = "nothing here asks who writes logs and traces (of functions: tests/templates/test_functions.py)"
 TABLE_KEY = "DynamoDB asks it of who uses a table with a key of one's own (developer guide, encryption at rest)"
 HEAD = "without it S3 answers a HEAD of what is not there with 403, and here with 404"
 PARTS = "what is larger than a part is uploaded in parts, and a commit that failed is cleaned up: all is small here"
 QUEUE_TOO = "the queue's policy names the role as it was when the dataset was deployed; this holds when it is replaced"
-HANDOVER = "for a handover, which is tested in a lake of its own (test_upgrade.py)"
+HANDOVER = "for a handover from a root of before, which is tested by itself (test_register_removal.py)"
 CATALOG = "Glue asks for the catalog, the database and the table of a call; here it is asked for one of them"
 AGAIN = "for a second try after a crash, which the tests of the protocol have and the lake does not"
 STOPPED = "asked for where a job still runs when its execution is stopped (test_local_glue_jobs.py)"
@@ -42,7 +42,9 @@ class Unseen(NamedTuple):
 UNSEEN = (
     Unseen("*", "WriteItsLog", "*", NOT_ASKED),
     Unseen("*", "SendTraces", "*", NOT_ASKED),
-    Unseen("*StateMachineRole", "DeliverItsLog", "*", NOT_ASKED),
+    Unseen(
+        "*StateMachineRole", "DeliverItsLog", "*", "AWS lists them for the logs of state machines; nothing here asks"
+    ),
     Unseen("*BatchJobRole", "WriteItsLogs", "logs:AssociateKmsKey", "Glue gives the groups that it makes the key"),
     Unseen("FinishBatchRole", "UseTheKeyOfZonesAndTables", "kms:GenerateDataKey", TABLE_KEY),
     Unseen("RouteObjectRole", "UseTheKeyOfZonesTablesAndQueue", "kms:GenerateDataKey", TABLE_KEY),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from botocore.exceptions import WaiterError
 
-from tarn import assets
+from tarn import assets, templates
 from tests.e2e.lake_world import Demo
 
 ROOT = Path(__file__).parents[2]
@@ -62,11 +64,11 @@ def upload(demo: Demo, folder: Path, sql: str, rules: str) -> str:
     return prefix
 
 
-def deploy(demo: Demo, stack: str, given: list[dict[str, str]]) -> str | None:
+def deploy(demo: Demo, stack: str, given: list[dict[str, str]], template: str = TEMPLATE) -> str | None:
     """Create the stack; gives the first failure's reason where it was rolled back."""
     cloudformation = demo.session.client("cloudformation")
     allowed = ["CAPABILITY_AUTO_EXPAND", "CAPABILITY_NAMED_IAM"]
-    cloudformation.create_stack(StackName=stack, TemplateBody=TEMPLATE, Parameters=given, Capabilities=allowed)
+    cloudformation.create_stack(StackName=stack, TemplateBody=template, Parameters=given, Capabilities=allowed)
     try:
         waiter = cloudformation.get_waiter("stack_create_complete")
         waiter.wait(StackName=stack, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
@@ -76,6 +78,30 @@ def deploy(demo: Demo, stack: str, given: list[dict[str, str]]) -> str | None:
         events = cloudformation.describe_stack_events(StackName=stack)["StackEvents"]
         return next(one["ResourceStatusReason"] for one in reversed(events) if one["ResourceStatus"] == "CREATE_FAILED")
     return None
+
+
+def registration_alone(given: list[dict[str, str]], queue_url: str) -> str:
+    """A template of nothing but the registration that pipeline/dataset.yaml would make of these parameters."""
+    template = templates.load(Path("pipeline") / "dataset.yaml")
+    values = {name: one.get("Default") for name, one in template["Parameters"].items()}
+    values |= {one["ParameterKey"]: one["ParameterValue"] for one in given} | {"DatasetQueue": queue_url}
+
+    def resolved(value: Any) -> Any:
+        match value:
+            case {"Ref": name}:
+                return values[name]
+            case {"Fn::If": ["HasLightTransform" | "HasRules", asked, _]}:
+                return resolved(asked)
+            case {"Fn::If": _}:
+                return None
+            case dict():
+                return {name: kept for name, one in value.items() if (kept := resolved(one)) is not None}
+        return value
+
+    resource = template["Resources"]["Registration"]
+    return json.dumps(
+        {"Resources": {"Claim": {"Type": resource["Type"], "Properties": resolved(resource["Properties"])}}}
+    )
 
 
 def delete(demo: Demo, stack: str) -> None:
@@ -130,10 +156,17 @@ def test_a_right_registration_is_a_row_until_its_stack_is_deleted(demo, tmp_path
     assert row is not None
     assert row["columns"][0] == {"name": "carrier", "type": "string", "required": True}
 
-    clash = deploy(demo, "trial-twin", parameters(demo, "flights", prefix))
-    assert clash is not None
+    clash = deploy(demo, "trial-twin", parameters(demo, "trial", prefix))
+    assert clash is not None, "its queue's name is taken"
     delete(demo, "trial-twin")
-    assert registration(demo, "flights") is not None, "the rightful owner was unregistered"
+    assert registration(demo, "trial") == row, "the rightful owner was unregistered"
+
+    claim = deploy(demo, "trial-claim", [], registration_alone(parameters(demo, "trial", prefix), row["queue_url"]))
+    assert claim is not None
+    assert f"is registered by {row['owner']}" in claim
+    assert registration(demo, "trial") == row
+    delete(demo, "trial-claim")
+    assert registration(demo, "trial") == row
 
     delete(demo, "trial")
     assert registration(demo, "trial") is None

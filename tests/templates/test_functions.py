@@ -70,6 +70,27 @@ def test_a_function_names_its_code_itself(template, name, properties) -> None:
 
 
 @pytest.mark.parametrize(("template", "name", "properties"), FUNCTIONS)
+def test_its_role_writes_its_own_log_and_traces_and_no_more(template, name, properties) -> None:
+    role = template["Resources"][properties["Role"]["Fn::GetAtt"][0]]["Properties"]
+    (group,) = properties["LoggingConfig"].values()
+    told = {
+        (one["Sid"], action, str(one["Resource"]))
+        for policy in role["Policies"]
+        for one in policy["PolicyDocument"]["Statement"]
+        if isinstance(one, dict) and "Sid" in one
+        for action in ([one["Action"]] if isinstance(one["Action"], str) else one["Action"])
+        if action.startswith(("logs:", "xray:"))
+    }
+    log = str({"Fn::GetAtt": [group["Ref"], "Arn"]})
+    assert told == {
+        ("WriteItsLog", "logs:CreateLogStream", log),
+        ("WriteItsLog", "logs:PutLogEvents", log),
+        ("SendTraces", "xray:PutTraceSegments", "*"),
+        ("SendTraces", "xray:PutTelemetryRecords", "*"),
+    }
+
+
+@pytest.mark.parametrize(("template", "name", "properties"), FUNCTIONS)
 def test_the_names_of_a_function_say_the_same(template, name, properties) -> None:
     verb_noun = properties["Handler"].split(".")[-2]
     assert name == "".join(word.capitalize() for word in verb_noun.split("_")) + "Function"
