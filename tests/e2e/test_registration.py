@@ -85,6 +85,9 @@ def registration_alone(given: list[dict[str, str]], queue_url: str) -> str:
     template = templates.load(Path("pipeline") / "dataset.yaml")
     values = {name: one.get("Default") for name, one in template["Parameters"].items()}
     values |= {one["ParameterKey"]: one["ParameterValue"] for one in given} | {"DatasetQueue": queue_url}
+    for name, one in template["Parameters"].items():
+        if one["Type"] == "CommaDelimitedList":
+            values[name] = values[name].split(",")
 
     def resolved(value: Any) -> Any:
         match value:
