@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 
 import duckdb
@@ -152,36 +153,50 @@ def _stage(
 
 @contextmanager
 def _locked_down(folder: Path, limits: Limits) -> Iterator[duckdb.DuckDBPyConnection]:
-    """An in-memory DuckDB that reaches ``folder`` and nothing else, interrupted when its time is over.
-
-    Without this, SQL reads ``/proc/self/environ``, where the role's keys stand.
-    Source: https://duckdb.org/docs/stable/operations_manual/securing_duckdb/overview
-    """
+    """A connection to a DuckDB that reaches ``folder`` and nothing else, interrupted when its time is over."""
     if limits.seconds <= 0:
         raise OutOfTimeError("no time left")
-    with duckdb.connect(":memory:") as duck:
-        for setting, value in {
-            "memory_limit": f"{limits.memory_mib}MiB",
-            "temp_directory": str(folder / "spill"),
-            "max_temp_directory_size": f"{limits.spill_mib}MiB",
-            "threads": limits.threads,
-            "TimeZone": "UTC",
-            "python_enable_replacements": False,
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-            "allowed_directories": [str(folder.resolve()) + "/"],
-            "enable_external_access": False,
-            "lock_configuration": True,
-        }.items():
-            duck.execute(f"SET {setting} = {literal(value)}")
+    instance = _instance(folder.resolve(), limits.memory_mib, limits.spill_mib, limits.threads)
+    with instance.cursor() as duck:
         timer = threading.Timer(limits.seconds, duck.interrupt)
         timer.start()
         try:
             yield duck
         except duckdb.InterruptException as error:
             raise OutOfTimeError(f"the transform was stopped after {limits.seconds:.0f} s") from error
+        except (duckdb.FatalException, duckdb.InternalException):
+            _instance.cache_clear()  # after such an error it answers no query any more
+            raise
         finally:
             timer.cancel()
+
+
+@lru_cache(maxsize=1)
+def _instance(folder: Path, memory_mib: int, spill_mib: int, threads: int) -> duckdb.DuckDBPyConnection:
+    """An in-memory DuckDB for one file after another, as making one takes longer than a small file's whole transform.
+
+    Each file has a connection, and so temporary views, of its own. Settings hold for all of them, and are locked:
+    SQL would else read ``/proc/self/environ``, where the role's keys stand. Files of one name follow one another, so
+    that nothing of a file may be remembered. What is spilled lies beside ``folder``, which is emptied in between.
+    Source: https://duckdb.org/docs/stable/operations_manual/securing_duckdb/overview
+    """
+    duck = duckdb.connect(":memory:")
+    for setting, value in {
+        "memory_limit": f"{memory_mib}MiB",
+        "temp_directory": str(folder.with_name(f"{folder.name}-spill")),
+        "max_temp_directory_size": f"{spill_mib}MiB",
+        "threads": threads,
+        "TimeZone": "UTC",
+        "python_enable_replacements": False,
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+        "enable_external_file_cache": False,
+        "allowed_directories": [f"{folder}/"],
+        "enable_external_access": False,
+        "lock_configuration": True,
+    }.items():
+        duck.execute(f"SET GLOBAL {setting} = {literal(value)}")
+    return duck
 
 
 def _parquet_source(duck: duckdb.DuckDBPyConnection, path: Path) -> Source:

@@ -54,6 +54,7 @@ SETTINGS = settings.read(Settings)
 S3 = boto3.client("s3")
 DATASETS = Registrations(boto3.resource("dynamodb").Table(SETTINGS.datasets_table_name))
 TEXTS = object_transform.TransformTexts(S3)
+FOLDER = object_transform.working_folder(Path(tempfile.gettempdir()))
 
 
 @logger.inject_lambda_context
@@ -64,7 +65,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     place = object_transform.Place(
         raw_bucket=SETTINGS.raw_bucket_name,
         stage_bucket=SETTINGS.stage_bucket_name,
-        folder=object_transform.working_folder(Path(tempfile.gettempdir())),
+        folder=FOLDER,
         limits=Limits(SETTINGS.duckdb_memory_mib, SETTINGS.duckdb_spill_mib, SETTINGS.duckdb_threads, seconds=0),
         python_mib=int(context.memory_limit_in_mb) - KEPT_MIB,
     )

@@ -558,10 +558,11 @@ def test_ten_objects_cost_three_writes_each_and_few_calls(hop: Hop, monkeypatch:
 
 
 def test_no_file_is_left_on_the_disk(hop: Hop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hop.transform.tempfile, "gettempdir", lambda: str(tmp_path))
     dead = tmp_path / "tarn-light-4194305"
     dead.mkdir()
     (dead / "raw").write_bytes(bytes(100))
+    monkeypatch.setattr(hop.transform.tempfile, "gettempdir", lambda: str(tmp_path))
+    hop.reload()  # as a new process begins
     hop.go(hop.land("a.csv", GOOD), hop.land("b.csv", b"\xff\xd8\xff"))
     assert [one for one in tmp_path.rglob("*") if one.is_file()] == []
     assert not dead.exists()

@@ -9,6 +9,7 @@ import io
 import random
 from decimal import Decimal
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import duckdb
@@ -375,10 +376,26 @@ def test_more_memory_and_disk_than_allowed_is_refused(desk: Desk) -> None:
     assert "Out of Memory" in reason
 
 
+def test_files_of_one_name_and_size_follow_one_another_each_with_its_own_rows(desk: Desk) -> None:
+    for value in ("x", "y", "z"):
+        desk.run(f"a\n{value}\n", registration(TEXT))
+        assert desk.rows() == [(value,)]
+
+
+def test_one_file_after_another_may_spill_though_their_folder_is_removed_in_between(tmp_path: Path) -> None:
+    spilling = "SELECT i::VARCHAR || repeat('z', 500) AS s FROM source, range(700000) x(i) ORDER BY md5(s)"
+    for _ in range(2):
+        folder = tmp_path / "object"
+        folder.mkdir()
+        Desk(folder).run("a\nx\n", registration(TEXT), sql=spilling, limits=Limits(256, 1024, 1, 60))
+        rmtree(folder)
+
+
 def test_a_transform_is_stopped_when_its_time_is_over(desk: Desk) -> None:
     sql = "SELECT count(*) AS n FROM range(100000000) x, range(100000000) y"
     with pytest.raises(OutOfTimeError):
         desk.run("a\nx\n", registration(TEXT), sql=sql, limits=Limits(256, 256, 2, 0.5))
+    assert desk.run("a\nx\n", registration(TEXT)).rows_out == 1  # the next file's is not
     with pytest.raises(OutOfTimeError):
         desk.run("a\nx\n", registration(TEXT), limits=Limits(256, 256, 2, 0))
 
