@@ -42,7 +42,15 @@ def test_a_small_object_is_asked_for_once(asked: Any, tmp_path: Path) -> None:
     for _ in range(5):
         assert getattr(files.find(AT), "size", None) == 10
         assert (text(files), text(files, 7), text(files, 10)) == (b"0123456789", b"789", b"")
-    assert calls == {"HeadObject": 1, "GetObject": 1}
+    assert calls == {"GetObject": 1}
+
+
+def test_an_empty_object_is_a_file(asked: Any, tmp_path: Path) -> None:
+    s3, _ = asked
+    s3.put_object(Bucket=AT.bucket, Key=AT.key, Body=b"")
+    files = S3FileSystem(s3, tmp_path)
+    assert getattr(files.find(AT), "size", None) == 0
+    assert text(files) == b""
 
 
 def test_of_a_large_one_only_what_is_read(asked: Any, tmp_path: Path) -> None:
@@ -52,7 +60,7 @@ def test_of_a_large_one_only_what_is_read(asked: Any, tmp_path: Path) -> None:
     files = S3FileSystem(s3, tmp_path)
     files.find(AT)
     assert text(files, MOST_KEPT_BYTES) == text(files, MOST_KEPT_BYTES) == b"a"
-    assert calls == {"HeadObject": 1, "GetObject": 2}
+    assert calls == {"GetObject": 3}
 
 
 def test_what_is_absent_is_asked_for_again(asked: Any, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
@@ -99,9 +99,7 @@ class S3FileSystem:
         if at in self._found:
             return self._found[at]
         try:
-            head = self._s3.head_object(Bucket=at.bucket, Key=at.key)
-            self._found[at] = Entry("", head["ContentLength"], head["LastModified"].timestamp())
-            return self._found[at]
+            return self._look(at)
         except ClientError as error:
             if error.response["Error"]["Code"] not in _ABSENT:
                 raise
@@ -138,12 +136,10 @@ class S3FileSystem:
             if not local.is_file():
                 raise FileNotFoundError(str(at))
             return max(0, local.stat().st_size - offset), _file_chunks(local, offset)
+        if at in self._read:
+            rest = self._read[at][offset:]
+            return len(rest), iter((rest,))
         try:
-            if at not in self._read and at in self._found and (self._found[at].size or 0) <= MOST_KEPT_BYTES:
-                self._read[at] = self._s3.get_object(Bucket=at.bucket, Key=at.key)["Body"].read()
-            if at in self._read:
-                rest = self._read[at][offset:]
-                return len(rest), iter((rest,))
             got = self._s3.get_object(Bucket=at.bucket, Key=at.key, Range=f"bytes={offset}-")
         except ClientError as error:
             code = error.response["Error"]["Code"]
@@ -202,6 +198,21 @@ class S3FileSystem:
         shutil.rmtree(self._local(at), ignore_errors=True)
         self._local(at).unlink(missing_ok=True)
         return True
+
+    def _look(self, at: Location) -> Entry:
+        """What S3 says of an object, and all of its bytes if they are few, in one request."""
+        try:
+            got: Any = self._s3.get_object(Bucket=at.bucket, Key=at.key, Range=f"bytes=0-{MOST_KEPT_BYTES - 1}")
+            size = int(got["ContentRange"].rpartition("/")[2])
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "InvalidRange":  # as an empty object has no first byte
+                raise
+            got, size = self._s3.get_object(Bucket=at.bucket, Key=at.key), 0
+        if size <= MOST_KEPT_BYTES:
+            self._read[at] = got["Body"].read()
+        got["Body"].close()
+        self._found[at] = Entry("", size, got["LastModified"].timestamp())
+        return self._found[at]
 
     def _existing(self, at: Location) -> Entry:
         found = self.find(at)
