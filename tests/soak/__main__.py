@@ -33,9 +33,12 @@ from tests.soak.operator import Operator, told
 MOST_SMALL = 2000
 """Up to here batches are small and faults are frequent, so that each mode strikes among few opportunities."""
 SMALL = soak_lake.Size(most_items=100, run_seconds=60, max_wait_minutes=2)
-LARGE = soak_lake.Size(most_items=1000, run_seconds=300, max_wait_minutes=10)
+LARGE = soak_lake.Size(most_items=2500, run_seconds=300, max_wait_minutes=10)
 MOST_BEHIND = 1500
 """Messages that may wait in the two queues of the first hop before the next object is put."""
+MOST_BATCHES_BEHIND = 6
+"""Full batches that may wait for the second hop."""
+ASKED_SECONDS = 3
 ROUND_SECONDS = 10
 CALM_ROUNDS = 2
 MOST_FAILED_ROUNDS = 10
@@ -94,7 +97,7 @@ def _soak(options: argparse.Namespace, plan: faults.Plan, state: Path, say: Call
         mutants.apply(options.mutant)
         say(f"the lake is broken on purpose: {options.mutant}")
     operator = Operator(deployed, state, session)
-    load = _load(operator, options.objects, options.seed, Tolerance(say))
+    load = _load(operator, options.objects, options.seed, MOST_BATCHES_BEHIND * size.most_items, Tolerance(say))
     say(f"deployed; {options.objects} objects, batches of {size.most_items}, quality {'on' if is_judged else 'off'}")
     say(plan.text())
     first = time.monotonic()
@@ -150,19 +153,19 @@ def _patient_session() -> boto3.Session:
     return session
 
 
-def _load(operator: Operator, objects: int, seed: int, tolerance: Tolerance) -> Load:
-    """A load that waits while the first hop is behind, of which one writer asks once a second."""
+def _load(operator: Operator, objects: int, seed: int, most_staged: int, tolerance: Tolerance) -> Load:
+    """A load that waits while a hop is behind, of which one writer asks every few seconds."""
     lock = threading.Lock()
-    behind, asked = 0, 0.0
+    is_behind, asked = False, 0.0
 
     def may_go_on() -> bool:
-        nonlocal behind, asked
+        nonlocal is_behind, asked
         with lock:
-            if time.monotonic() - asked > 1:
+            if time.monotonic() - asked > ASKED_SECONDS:
                 with tolerance.round():
-                    behind = operator.first_hop()
+                    is_behind = operator.first_hop() >= MOST_BEHIND or operator.staged() >= most_staged
                 asked = time.monotonic()
-            return behind < MOST_BEHIND
+            return not is_behind
 
     bucket = operator.lake.contract.foundations("raw-bucket/name")
     return Load(operator.session.client("s3"), bucket, objects, seed, may_go_on)

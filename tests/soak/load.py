@@ -21,7 +21,7 @@ REPLACING = "readings"
 DATASETS = ("orders", REPLACING)
 LINES = 3
 """Rows of each put."""
-WRITERS = 4
+WRITERS = 8
 UNREADABLE = b"\xff\xd8\xff\xe0 no table at all"
 JUDGED = "returns"
 """A third dataset, for the one object that breaks a rule: in a batch of its own, where quality is judged."""

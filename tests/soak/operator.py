@@ -44,6 +44,7 @@ class Operator:
         )
         queues = self.lake.contract.queues()
         self._first_hop = {place: queues[place] for place in FIRST_HOP}
+        self._staged = {place: url for place, url in queues.items() if place.startswith(f"dataset/{TEAM}/")}
 
     def look_after(self) -> None:
         """One round: every dead letter goes back, every failed batch gets its next attempt."""
@@ -79,6 +80,10 @@ class Operator:
     def first_hop(self) -> int:
         """Messages that are not staged yet."""
         return sum(self._depths(self._first_hop).values())
+
+    def staged(self) -> int:
+        """Messages that are not in a batch yet."""
+        return sum(self._depths(self._staged).values())
 
     def unrest(self) -> dict[str, int]:
         """What still moves or needs a hand, by its name; nothing when the lake is quiet."""
