@@ -10,7 +10,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from tarn.local.extension.s3_filesystem import MOST_KEPT_BYTES, Location, S3FileSystem
+from tarn.local.s3_filesystem import MOST_KEPT_BYTES, Location, S3FileSystem
 
 HERE = {"CreateBucketConfiguration": {"LocationConstraint": "eu-west-1"}}
 AT = Location("lake", "a/b.parquet")

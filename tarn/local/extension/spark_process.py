@@ -18,11 +18,10 @@ from urllib.parse import urlsplit
 from botocore.exceptions import ClientError
 
 from tarn import spark
+from tarn.local import webhdfs
 from tarn.local.extension.clients import Clients
 from tarn.local.extension.program_runs import JobError, Program, environment
 from tarn.local.extension.role_sessions import RoleSession
-from tarn.local.extension.s3_filesystem import S3FileSystem
-from tarn.local.extension.webhdfs import FileSystemServer
 
 _LOG4J = """\
 rootLogger.level = warn
@@ -57,8 +56,8 @@ def prepared(clients: Clients, script: SparkScript, role: RoleSession, folder: P
     for name in ("scratch", "temp", "conf", "code"):
         (folder / name).mkdir()
     buckets = [bucket["Name"] for bucket in clients.get("s3").list_buckets()["Buckets"]]
-    with FileSystemServer(S3FileSystem(role.client("s3"), folder / "scratch")) as server:
-        command = _Fetched(script, role, folder).command(server.mount_configuration(buckets))
+    with webhdfs.serving(environment(role, folder), folder / "scratch") as port:
+        command = _Fetched(script, role, folder).command(webhdfs.mount_configuration(port, buckets))
         own = {
             "PYTHONPATH": str(folder / "code" / "modules"),
             "PYSPARK_PYTHON": sys.executable,

@@ -8,49 +8,60 @@ https://hadoop.apache.org/docs/r3.3.4/hadoop-project-dist/hadoop-hdfs/WebHDFS.ht
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import boto3
+from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tarn.local.extension.s3_filesystem import Entry, Location, S3FileSystem
+from tarn.local.s3_filesystem import Entry, Location, S3FileSystem
 
 _PREFIX = "/webhdfs/v1"
+_ROOT = Path(__file__).resolve().parents[2]
 
 
-class FileSystemServer:
-    """Serves one run's file system on the loopback interface, for as long as the run lasts."""
+class ServerError(Exception):
+    """The file system's process ended before it served."""
 
-    def __init__(self, files: S3FileSystem) -> None:
-        handler = type("Handler", (_WebHdfs,), {"files": files})
-        self._server = _Server(("127.0.0.1", 0), handler)
 
-    def __enter__(self) -> FileSystemServer:
-        Thread(target=self._server.serve_forever, args=(0.05,), name="s3-filesystem", daemon=True).start()
-        return self
+@contextmanager
+def serving(environment: Mapping[str, str], scratch: Path) -> Iterator[int]:
+    """Serve one run's file system on the loopback interface as long as the block lasts; gives its port.
 
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+    It is a process of its own, with the keys in ``environment`` and no others: the emulator has more to do than to
+    answer Spark, which opens each file a dozen times.
+    """
+    command = [sys.executable, "-m", __name__, str(scratch)]
+    with subprocess.Popen(command, cwd=_ROOT, env=dict(environment), stdout=subprocess.PIPE, text=True) as server:
+        try:
+            if not (port := server.stdout.readline() if server.stdout else ""):
+                raise ServerError("the file system of the run did not start; the emulator's log says why")
+            yield int(port)
+        finally:
+            server.kill()
 
-    def mount_configuration(self, buckets: Iterable[str]) -> dict[str, str]:
-        """The Spark configuration that makes `s3://{bucket}/` this server, for each bucket.
 
-        https://hadoop.apache.org/docs/r3.3.4/hadoop-project-dist/hadoop-hdfs/ViewFsOverloadScheme.html
-        """
-        root = f"webhdfs://127.0.0.1:{self._server.server_port}"
-        mounts = {f"spark.hadoop.fs.viewfs.mounttable.{bucket}.linkFallback": f"{root}/{bucket}" for bucket in buckets}
-        overload = "org.apache.hadoop.fs.viewfs.ViewFileSystemOverloadScheme"
-        return {
-            "spark.hadoop.fs.s3.impl": overload,
-            # there is no data locality to ask for: one call less per file
-            "spark.sql.sources.ignoreDataLocality": "true",
-        } | mounts
+def mount_configuration(port: int, buckets: Iterable[str]) -> dict[str, str]:
+    """The Spark configuration that makes `s3://{bucket}/` the server on ``port``, for each bucket.
+
+    https://hadoop.apache.org/docs/r3.3.4/hadoop-project-dist/hadoop-hdfs/ViewFsOverloadScheme.html
+    """
+    root = f"webhdfs://127.0.0.1:{port}"
+    mounts = {f"spark.hadoop.fs.viewfs.mounttable.{bucket}.linkFallback": f"{root}/{bucket}" for bucket in buckets}
+    overload = "org.apache.hadoop.fs.viewfs.ViewFileSystemOverloadScheme"
+    return {
+        "spark.hadoop.fs.s3.impl": overload,
+        # there is no data locality to ask for: one call less per file
+        "spark.sql.sources.ignoreDataLocality": "true",
+    } | mounts
 
 
 class _Server(ThreadingHTTPServer):
@@ -215,3 +226,16 @@ def _file_status(entry: Entry) -> dict[str, object]:
         "owner": "glue",
         "group": "glue",
     }
+
+
+def main() -> None:
+    """Serve S3 as the role whose keys are in the environment, with the scratch folder that is named; print the port."""
+    s3 = boto3.client("s3", config=Config(max_pool_connections=32))
+    handler = type("Handler", (_WebHdfs,), {"files": S3FileSystem(s3, Path(sys.argv[1]))})
+    server = _Server(("127.0.0.1", 0), handler)
+    print(server.server_port, flush=True)
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()
