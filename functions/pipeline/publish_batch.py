@@ -2,8 +2,8 @@
 
 Woken by the stage_to_analytics machine. Changes the dataset's published prefix, its table and its partitions.
 Gives the numbers of files, bytes and partitions that stand published, and for a crawled dataset which crawler has to
-run now, and since when the files stand. Woken to withdraw an attempt that failed since, it takes the batch's files away.
-Run again, it goes on where it stopped.
+run now, and since when the files stand. Woken to withdraw an attempt that failed since, it takes the batch's files
+away. Run again, it goes on where it stopped.
 """
 
 from __future__ import annotations

@@ -102,8 +102,8 @@ def test_its_wiring_has_no_default_and_its_tuning_has() -> None:
     without = {name for name, one in TEMPLATE["Parameters"].items() if "Default" not in one}
     assert without == {
         "EnvironmentName", "TeamName", "DatasetName", "AssetBucketName", "AssetPrefix", "DependenciesLayerArn",
-        "FoundationsKeyArn", "TeamKeyArn", "BoundaryArn", "TopicArn", "RawBucketName", "StageBucketName", "DatasetsTableName",
-        "DatasetsTableArn", "LogRetentionDays",
+        "FoundationsKeyArn", "TeamKeyArn", "BoundaryArn", "TopicArn", "RawBucketName", "StageBucketName",
+        "DatasetsTableName", "DatasetsTableArn", "LogRetentionDays",
     }  # fmt: skip
 
 
