@@ -67,9 +67,7 @@ def tables(demo: Demo) -> set[str]:
     return {one["Name"] for one in demo.session.client("glue").get_tables(DatabaseName=database)["TableList"]}
 
 
-@pytest.fixture(scope="module")
-def published(own: Demo) -> Demo:
-    """The lake after its batch failed of the crawl, which was then mended, and was tried again."""
+def test_a_batch_whose_crawl_failed_leaves_nothing_and_its_retry_publishes_it_once(own: Demo) -> None:
     with notifications(own, "sky") as about, blind_crawlers(own):
         for file in sorted(SAMPLES.iterdir()):
             stage(own, "weather", file, file.name, "sky")
@@ -83,21 +81,17 @@ def published(own: Demo) -> Demo:
     crawl(own)
     assert published_keys(own, "sky/weather/") == []
     assert tables(own) == set()
+
     done = CliRunner().invoke(cli.app, ["retry", failed["batch_id"], "--environment", "local"])
     assert done.exit_code == 0, done.output
-    ended = wait_for(
+    batch = wait_for(
         lambda: next((row for row in batches_of(own, "weather") if row["state"] == "PUBLISHED"), None),
         "the retry is not published",
     )
-    assert (ended["batch_id"], ended["attempt"]) == (failed["batch_id"], 2)
-    return own
-
-
-def test_a_batch_whose_crawl_failed_leaves_nothing_and_its_retry_publishes_it_once(published: Demo) -> None:
-    source = duckdb.read_json(f"{SAMPLES}/*").count("*").fetchall()
-    counted = published.lake.query("SELECT count(*) FROM weather", "sky").rows
-    assert counted == [[str(count) for count in row] for row in source]
-    [batch] = batches_of(published, "weather")
-    registered = partitions_of(published, "weather", "sky")
+    assert [row["batch_id"] for row in batches_of(own, "weather")] == [failed["batch_id"]]
+    assert batch["attempt"] == 2
+    rows = duckdb.read_json(f"{SAMPLES}/*").count("*").fetchall()
+    assert own.lake.query("SELECT count(*) FROM weather", "sky").rows == [[str(count) for count in row] for row in rows]
+    registered = partitions_of(own, "weather", "sky")
     assert {values[-1] for values in registered} == {batch["batch_id"]}
     assert len(registered) == batch["partitions"] > 1
