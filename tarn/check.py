@@ -40,8 +40,8 @@ class CheckError(Exception):
 class Light:
     """What the light transform made of one file, or why it is refused (``reason``).
 
-    ``columns`` are names and types of DuckDB, ``nulled`` counts values that became NULL by column, ``extra`` names
-    columns of the file that are not declared.
+    ``columns`` are names and types of DuckDB, ``nulled`` counts values that became NULL by column, ``first_nulled``
+    tells where the first of each stood and what is wrong with it, ``extra`` names columns that are not declared.
     """
 
     file: Path
@@ -51,6 +51,7 @@ class Light:
     rows_out: int = 0
     columns: Mapping[str, str] = field(default_factory=dict)
     nulled: Mapping[str, int] = field(default_factory=dict)
+    first_nulled: Mapping[str, str] = field(default_factory=dict)
     extra: Sequence[str] = ()
 
     def rows(self) -> list[dict[str, Any]]:
@@ -131,18 +132,29 @@ def _light(dataset: Dataset, file: Path, folder: Path) -> Light:
         return Light(file, reason=str(error))
     finally:
         shutil.rmtree(raw.parent)
-    return Light(file, staged, None, done.rows_in, done.rows_out, dict(done.columns), done.nulled, done.extra)
+    return Light(
+        file,
+        staged,
+        rows_in=done.rows_in,
+        rows_out=done.rows_out,
+        columns=dict(done.columns),
+        nulled=done.nulled,
+        first_nulled=done.first_nulled,
+        extra=done.extra,
+    )
 
 
 def _transformed(dataset: Dataset, raw: Path, staged: Path) -> Transformed:
     script, schema = dataset.file("light_transform"), schema_of(dataset.row)
     if script and script.suffix == ".py":
         code = python_transform.Code(script.name, script.read_text())
-        return python_transform.transform(raw, staged, schema, code, LIMITS, memory_mib=LIMITS.memory_mib)
+        return python_transform.transform(
+            raw, staged, schema, code, LIMITS, memory_mib=LIMITS.memory_mib, shows_nulled=True
+        )
     beside = raw.rename(staged.with_name("raw"))  # the SQL reaches its file's folder alone
     sql, name = (script.read_text(), script.name) if script else (DEFAULT_SQL, DEFAULT_SQL_NAME)
     try:
-        return light_transform.transform(beside, staged, schema, sql, LIMITS, sql_name=name)
+        return light_transform.transform(beside, staged, schema, sql, LIMITS, sql_name=name, shows_nulled=True)
     finally:
         beside.unlink()
 

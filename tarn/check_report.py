@@ -16,14 +16,17 @@ from tarn.registered import Dataset
 
 
 def show_light(console: Console, made: Sequence[Light]) -> None:
-    """Rows in and out of each file, what was refused and why, what became NULL; then the columns."""
+    """Rows in and out of each file, what was refused and why, what became NULL and the first value that did."""
     numbers = ("in", "out")
     table = screen.table("Light transform", "file", "state", *numbers, "remarks", numbers=numbers)
     for one in made:
         if one.reason:
             table.add_row(Text(one.file.name), screen.coloured("QUARANTINED"), "-", "-", Text(one.reason))
             continue
-        remarks = [f"{count:,} of {name} became NULL" for name, count in one.nulled.items()]
+        remarks = [
+            f"{count:,} of {name} became NULL" + (f" ({first})" if (first := one.first_nulled.get(name)) else "")
+            for name, count in one.nulled.items()
+        ]
         remarks += [f"not declared: {', '.join(one.extra)}"] if one.extra else []
         counts = (f"{one.rows_in:,}", f"{one.rows_out:,}")
         table.add_row(Text(one.file.name), screen.coloured("STAGED"), *counts, Text("; ".join(remarks)))

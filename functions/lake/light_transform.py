@@ -76,7 +76,8 @@ class Transformed:
     """What was written: rows read and written, the Parquet's columns as (name, type), and what was put up with.
 
     ``nulled`` counts values that became NULL by column (a missing column counts every row); ``extra`` names
-    columns of the file that are not declared.
+    columns of the file that are not declared. Where it was asked for, ``first_nulled`` tells of each such column where
+    its first value stood, and what is wrong with it.
     """
 
     rows_in: int
@@ -84,14 +85,23 @@ class Transformed:
     columns: tuple[tuple[str, str], ...]
     nulled: Mapping[str, int] = field(default_factory=dict)
     extra: tuple[str, ...] = ()
+    first_nulled: Mapping[str, str] = field(default_factory=dict)
 
 
 def transform(
-    source: Path, target: Path, schema: FileSchema, sql: str, limits: Limits, *, sql_name: str = DEFAULT_SQL_NAME
+    source: Path,
+    target: Path,
+    schema: FileSchema,
+    sql: str,
+    limits: Limits,
+    *,
+    sql_name: str = DEFAULT_SQL_NAME,
+    shows_nulled: bool = False,
 ) -> Transformed:
     """Read ``source`` as ``schema`` says, run ``sql`` over it, and write zstd Parquet to ``target``.
 
     Both files stand in one folder, which is all that the SQL can reach. Errors of the SQL name its file, ``sql_name``.
+    ``shows_nulled`` asks for ``first_nulled``, which reads the file again for each of its columns.
 
     Raises:
         RefusedFileError: one of its kinds; the same file is refused again.
@@ -112,10 +122,12 @@ def transform(
                 file = json_source(source, source.with_name("lines"), schema)
             else:
                 file = csv_source(source, schema)
-        return _stage(duck, file, target, schema, sql, sql_name=sql_name)
+        return _stage(duck, file, target, schema, sql, sql_name=sql_name, shows_nulled=shows_nulled)
 
 
-def rows_transform(source: Path, target: Path, schema: FileSchema, limits: Limits) -> Transformed:
+def rows_transform(
+    source: Path, target: Path, schema: FileSchema, limits: Limits, *, shows_nulled: bool = False
+) -> Transformed:
     """Write the rows in ``source``, a JSON object of the columns a line, to ``target``; they are checked like a file's.
 
     Raises:
@@ -124,13 +136,21 @@ def rows_transform(source: Path, target: Path, schema: FileSchema, limits: Limit
     source, target = source.resolve(), target.resolve()
     with _locked_down(source.parent, limits) as duck:
         file = lines_source(source, schema.columns, "row", nested=False)
-        return _stage(duck, file, target, schema, DEFAULT_SQL, sql_name=DEFAULT_SQL_NAME)
+        return _stage(duck, file, target, schema, DEFAULT_SQL, sql_name=DEFAULT_SQL_NAME, shows_nulled=shows_nulled)
 
 
 def _stage(
-    duck: duckdb.DuckDBPyConnection, file: Source, target: Path, schema: FileSchema, sql: str, *, sql_name: str
+    duck: duckdb.DuckDBPyConnection,
+    file: Source,
+    target: Path,
+    schema: FileSchema,
+    sql: str,
+    *,
+    sql_name: str,
+    shows_nulled: bool,
 ) -> Transformed:
     """Check every field of ``file``, then write what the SQL makes of it."""
+    first_nulled = {}
     with _refusing(UnreadableFileError):
         columns = schema.columns or _own_columns(file)
         if file.numbered:
@@ -140,15 +160,21 @@ def _stage(
         rows, nulled = _check(duck, file, columns)
         for column in columns:
             cell, count = file.cell(column.name), nulled.get(column.name)
-            if cell and count and (column.required or not schema.nulls_mismatches):
-                raise _first_mismatch(duck, file, column, cell, count)
+            if not (cell and count):
+                continue
+            if column.required or not schema.nulls_mismatches:
+                where, what = _first_mismatch(duck, file, column, cell)
+                others = f" (and {count - 1} more)" if count > 1 else ""
+                raise SchemaMismatchError(f"{where}, column {column.name!r}: {what}{others}")
+            if shows_nulled:
+                first_nulled[column.name] = ": ".join(_first_mismatch(duck, file, column, cell))
         duck.execute(f"CREATE TEMP VIEW source AS SELECT {_selection(file, columns, nulled)} FROM {file.scan}")
     with _refusing(TransformSqlError, sql_name):
         written, shape = _write(duck, sql, target)
     nulled |= {column.name: rows for column in columns if rows and file.cell(column.name) is None}
     known = {column.name.casefold() for column in columns}
     extra = tuple(name for name in file.cells if name.casefold() not in known)
-    return Transformed(rows, written, shape, nulled, extra)
+    return Transformed(rows, written, shape, nulled, extra, first_nulled)
 
 
 @contextmanager
@@ -303,17 +329,14 @@ def _check(duck: duckdb.DuckDBPyConnection, file: Source, columns: Sequence[Colu
     return answer[0], {name: count for name, count in counts if count}
 
 
-def _first_mismatch(
-    duck: duckdb.DuckDBPyConnection, file: Source, column: Column, cell: Cell, count: int
-) -> SchemaMismatchError:
-    """The mismatch of ``column`` that stands first in the file, with its line (of text) or row."""
-    others = f" (and {count - 1} more)" if count > 1 else ""
+def _first_mismatch(duck: duckdb.DuckDBPyConnection, file: Source, column: Column, cell: Cell) -> tuple[str, str]:
+    """The line (of text) or row of the first value that is not of the column's type, and what is wrong with it."""
     condition = f"{cell.holds} AND {_typed(cell, column.kind)} IS NULL"
     if file.numbered:
         where, kind = _first(duck, file, condition, str(cell.json_type))
         if kind == BROKEN:
             above = column.name.rpartition(".")[0]
-            return SchemaMismatchError(f"{where}, column {column.name!r}: {above!r} is no object{others}")
+            return where, f"{above!r} is no object"
         _, value = _first(duck, file, condition, cell.sql)
         word = f" ({_JSON_WORDS[kind]})" if kind in _JSON_WORDS else ""
     else:
@@ -325,9 +348,7 @@ def _first_mismatch(
         if file.header_lines is not None:
             where = f"line {file.header_lines + _lines_before(duck, file, place) + 1}"
     shown = value if len(value) <= 60 else value[:59] + "…"
-    return SchemaMismatchError(
-        f"{where}, column {column.name!r}: {shown!r}{word} is not of type {column.declared}{others}"
-    )
+    return where, f"{shown!r}{word} is not of type {column.declared}"
 
 
 def _lines_before(duck: duckdb.DuckDBPyConnection, file: Source, row: int) -> int:

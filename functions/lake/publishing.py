@@ -7,7 +7,8 @@ Catalog therefore sees a batch whole or not at all: a partition that is register
 taken out of the catalog before its files change. Every step may be run again, from any point, also by another
 attempt, whose Spark names its files otherwise: what any attempt set out to publish is written down before its first
 copy, so that nothing that an interrupted one left is forgotten. An attempt that is left without an object writes no
-file and knows no columns: publishing it takes away what earlier attempts published, and needs no table.
+file and knows no columns: publishing it takes away what earlier attempts published, and needs no table. An attempt
+that fails once it has set out to publish is withdrawn: what it copied would show with the next crawl.
 """
 
 from __future__ import annotations
@@ -95,8 +96,8 @@ class PublishedTable:
     name: str
     bucket: str
     location: str
-    columns: Sequence[Column]
-    partition_keys: Sequence[Column]
+    columns: Sequence[Column] = ()
+    partition_keys: Sequence[Column] = ()
 
 
 @dataclass(frozen=True)
@@ -167,6 +168,32 @@ def publish(clients: Clients, run: Run, run_id: str, now: datetime) -> Receipt:
         },
     )
     return receipt
+
+
+def withdraw(clients: Clients, run: Run) -> int:
+    """Take away whatever stands of the batch, so that an attempt that failed while it was published leaves nothing.
+
+    An attempt that had not set out to publish changed nothing: then an earlier one's files stay as they are.
+
+    Returns:
+        How many files any attempt set out to publish, all of which are gone.
+
+    Raises:
+        NotInStateError: the batch is at another attempt, or finished: what stands is not this attempt's to take away.
+        PartitionError: S3 kept files.
+    """
+    check_turn(clients.batches, run)
+    registration = outcomes.read_json(clients.s3, run.manifest_uri)["registration"]
+    attempt, keys = _read_ahead(clients.s3, run)
+    if attempt != run.attempt:
+        return 0
+    bucket, _ = names.split_object_id(run.pending_uri)
+    table = PublishedTable(
+        registration["database_name"], registration["table_name"], bucket, names.table_prefix(run.team, run.dataset)
+    )
+    for prefix in sorted(_by_prefix(keys)):
+        _make_equal(clients, run, table, prefix, {})
+    return len(keys)
 
 
 def receipt_uri(run: Run) -> str:
@@ -251,17 +278,26 @@ def spellings(location: str, prefix: str) -> list[list[str]]:
 # --- the files
 
 
-def _write_ahead(s3: S3Client, run: Run, wanted: Iterable[str]) -> set[str]:
-    """Every key that any attempt of the batch set out to publish, this one's included, before it copies any."""
+def _ahead_uri(run: Run) -> str:
     bucket, _ = names.split_object_id(run.manifest_uri)
-    uri = names.object_id(bucket, names.batch_prefix(run.team, run.dataset, run.batch_id) + "publishing.json")
+    return names.object_id(bucket, names.batch_prefix(run.team, run.dataset, run.batch_id) + "publishing.json")
+
+
+def _read_ahead(s3: S3Client, run: Run) -> tuple[int | None, set[str]]:
+    """The last attempt of the batch that set out to publish, and every key that any attempt set out to publish."""
     try:
-        before = set(outcomes.read_json(s3, uri)["keys"])
+        found = outcomes.read_json(s3, _ahead_uri(run))
     except OutcomeMissingError:
-        before = set()
-    ever = before | set(wanted)
-    if ever != before:
-        _put_json(s3, uri, {"schema": rows.SCHEMA, "keys": sorted(ever)})
+        return None, set()
+    return found.get("attempt"), set(found["keys"])  # an older lake's names no attempt
+
+
+def _write_ahead(s3: S3Client, run: Run, wanted: Iterable[str]) -> set[str]:
+    """Write down that the attempt sets out to publish, before it changes anything; gives every key as _read_ahead."""
+    before = _read_ahead(s3, run)
+    ever = before[1] | set(wanted)
+    if (run.attempt, ever) != before:
+        _put_json(s3, _ahead_uri(run), {"schema": rows.SCHEMA, "attempt": run.attempt, "keys": sorted(ever)})
     return ever
 
 

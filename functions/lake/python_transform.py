@@ -43,12 +43,19 @@ class Code:
 
 
 def transform(
-    source: Path, target: Path, schema: FileSchema, code: Code, limits: Limits, *, memory_mib: int
+    source: Path,
+    target: Path,
+    schema: FileSchema,
+    code: Code,
+    limits: Limits,
+    *,
+    memory_mib: int,
+    shows_nulled: bool = False,
 ) -> Transformed:
     """Write what ``code`` makes of the file ``source`` to ``target``, as zstd Parquet.
 
     ``limits.text_mib`` is also the most that its rows may take on disk, ``memory_mib`` the most that its process may
-    take of memory. The code has ``SECONDS``, or what is left of ``limits.seconds``.
+    take of memory. The code has ``SECONDS``, or what is left of ``limits.seconds``. ``shows_nulled`` is as of SQL.
 
     Raises:
         RefusedFileError: one of its kinds; the same file is refused again.
@@ -59,7 +66,8 @@ def transform(
     rows = folder / "rows"
     _run(source.resolve(), rows, schema, code, limits, memory_mib)
     left = limits.seconds - (time.monotonic() - began)
-    return light_transform.rows_transform(rows, target, schema, replace(limits, seconds=left))
+    limits = replace(limits, seconds=left)
+    return light_transform.rows_transform(rows, target, schema, limits, shows_nulled=shows_nulled)
 
 
 def _run(  # noqa: PLR0917

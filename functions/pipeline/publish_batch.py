@@ -2,7 +2,8 @@
 
 Woken by the stage_to_analytics machine. Changes the dataset's published prefix, its table and its partitions.
 Gives the numbers of files, bytes and partitions that stand published, and for a crawled dataset which crawler has to
-run now, and since when the files stand. Run again, it goes on where it stopped.
+run now, and since when the files stand. Woken to withdraw an attempt that failed since, it takes the batch's files
+away. Run again, it goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -37,12 +38,16 @@ clients = publishing.Clients(
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
-    """Publish ``event["run"]``, whose transform answered ``event["transform"]``.
+    """Publish ``event["run"]``, whose transform answered ``event["transform"]``; or withdraw it (``event["action"]``).
 
     Raises:
-        As lake.publishing.publish.
+        As lake.publishing.publish and lake.publishing.withdraw.
     """
     run = Run.parse(event["run"])
+    if event.get("action") == "withdraw":
+        withdrawn = {"files": publishing.withdraw(clients, run)}
+        logger.info("batch withdrawn", extra={"batch_id": run.batch_id, "attempt": run.attempt, **withdrawn})
+        return withdrawn
     receipt = publishing.publish(clients, run, event["transform"]["run_id"], clock.now())
     answer: dict[str, Any] = {
         "files": len(receipt.files),

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import boto3
 
+from tarn import deployment
 from tarn.lake import Lake
 
 T = TypeVar("T")
@@ -29,6 +30,12 @@ class Demo:
     state: Path
     lake: Lake
     session: boto3.Session
+
+
+def leaving_out_all_but(dataset: str) -> dict[str, str]:
+    """Overrides of a deployment with one dataset, which is called as its parameters are: ``AirAirlines``."""
+    ending = deployment.ASSET_PREFIX_PARAMETER
+    return {one: "" for one in deployment.root_parameters() if one.endswith(ending) and one != f"{dataset}{ending}"}
 
 
 def wait_for(look: Callable[[], T | None], what: str, seconds: float = 180) -> T:
@@ -60,9 +67,9 @@ def partitions_of(demo: Demo, table: str, team: str = "air") -> list[list[str]]:
     return [one["Values"] for page in pages for one in page["Partitions"]]
 
 
-def stage(demo: Demo, dataset: str, file: Path, name: str) -> str:
+def stage(demo: Demo, dataset: str, file: Path, name: str, team: str = "air") -> str:
     """Put a file and wait until it is staged; gives the raw object's identity."""
-    identity = demo.lake.put("air", dataset, file, name)
+    identity = demo.lake.put(team, dataset, file, name)
 
     def staged() -> bool | None:
         return (demo.lake.object_row(identity) or {}).get("state") == "STAGED" or None
@@ -71,14 +78,14 @@ def stage(demo: Demo, dataset: str, file: Path, name: str) -> str:
     return identity
 
 
-def start_batch(demo: Demo, dataset: str) -> dict[str, Any]:
+def start_batch(demo: Demo, dataset: str, team: str = "air") -> dict[str, Any]:
     """Wake start_batch for a dataset, as a full queue does, and give the batch that it made."""
     known = {row["batch_id"] for row in batches_of(demo, dataset)}
 
     def made() -> dict[str, Any] | None:
         demo.session.client("lambda").invoke(
-            FunctionName=demo.lake.contract.pipeline("air", "main", "start-batch/arn"),
-            Payload=json.dumps({"team": "air", "dataset": dataset}),
+            FunctionName=demo.lake.contract.pipeline(team, "main", "start-batch/arn"),
+            Payload=json.dumps({"team": team, "dataset": dataset}),
         )
         return next((row for row in batches_of(demo, dataset) if row["batch_id"] not in known), None)
 
@@ -112,12 +119,12 @@ def job_script(demo: Demo, text: str) -> Iterator[None]:
 
 
 @contextmanager
-def notifications(demo: Demo) -> Iterator[Callable[[str], dict[str, Any]]]:
-    """Listen to the team's topic; gives a look-up of what was said about a batch."""
+def notifications(demo: Demo, team: str = "air") -> Iterator[Callable[[str], dict[str, Any]]]:
+    """Listen to a team's topic; gives a look-up of what was said about a batch."""
     sqs, sns = demo.session.client("sqs"), demo.session.client("sns")
     url = sqs.create_queue(QueueName=f"listener-{time.monotonic_ns()}")["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    topic = demo.lake.contract.team("air", "topic/arn")
+    topic = demo.lake.contract.team(team, "topic/arn")
     policy = {
         "Version": "2012-10-17",
         "Statement": [

@@ -1,9 +1,14 @@
 """The demo's lake, looked at from outside: what was published, what was not, and why."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 
 from tarn.lake import QueryError
-from tests.e2e.lake_world import batches_of, partitions_of, published_keys
+from tests.e2e.lake_world import Demo, batches_of, partitions_of, published_keys
 
 
 def test_the_demo_passes_and_says_so(demo) -> None:
@@ -72,6 +77,42 @@ def test_a_view_shows_the_table_without_its_batches(demo) -> None:
         seen = demo.lake.query(f"SELECT * FROM {table}_view LIMIT 1", team).columns  # noqa: S608 (our own names)
         behind = demo.lake.query(f"SELECT * FROM {table} LIMIT 1", team).columns  # noqa: S608
         assert behind == [*seen, "batch"]
+
+
+@contextmanager
+def spoilt(demo: Demo, prefix: str) -> Iterator[None]:
+    """Parquet files without their rows; each still has its footer, from which the emulator takes its columns."""
+    s3, bucket = demo.session.client("s3"), demo.lake.contract.foundations("analytics-bucket/name")
+    right = {key: s3.get_object(Bucket=bucket, Key=key) for key in published_keys(demo, prefix)}
+    bodies = {key: found["Body"].read() for key, found in right.items()}
+    assert bodies
+    for key, body in bodies.items():
+        footer = int.from_bytes(body[-8:-4], "little") + 8
+        s3.put_object(Bucket=bucket, Key=key, Body=bytes(len(body) - footer) + body[-footer:])
+    try:
+        yield
+    finally:
+        for key, body in bodies.items():
+            s3.put_object(Bucket=bucket, Key=key, Body=body, Metadata=right[key]["Metadata"])
+
+
+@pytest.mark.parametrize(
+    ("team", "table", "column", "day"),
+    [("air", "flights", "distance", "flight_date = DATE "), ("sky", "weather", "temperature_f", "observed_on = ")],
+    ids=["registered by publish_batch", "registered by a crawler"],
+)
+def test_a_query_reads_the_partitions_that_it_asks_for_alone(demo, team, table, column, day) -> None:
+    for name in (table, f"{table}_view"):
+        asked = f"SELECT count({column}), max({column}) FROM {name}"  # noqa: S608 (our own names)
+        one_day = f"{asked} WHERE {day}'2013-01-05'"
+        before = demo.lake.query(one_day, team).rows
+        assert int(before[0][0]) > 0
+        with spoilt(demo, f"{team}/{table}/{day.partition(' ')[0]}=2013-01-06/"):
+            assert demo.lake.query(one_day, team).rows == before
+            for reads_it in (asked, f"{asked} WHERE {day}'2013-01-06'"):
+                with pytest.raises(QueryError):
+                    demo.lake.query(reads_it, team)
+        assert demo.lake.query(one_day, team).rows == before
 
 
 def test_athena_answers_from_the_published_table_alone(demo) -> None:

@@ -18,7 +18,16 @@ from tarn.ledger import Ledger
 from tarn.reconcile import Finding
 from tarn.repairs import Repairer
 from tarn.survey import Survey
-from tests.e2e.lake_world import Demo, end_of, partitions_of, published_keys, stage, start_batch, wait_for
+from tests.e2e.lake_world import (
+    Demo,
+    end_of,
+    leaving_out_all_but,
+    partitions_of,
+    published_keys,
+    stage,
+    start_batch,
+    wait_for,
+)
 from tests.e2e.own_emulator import own_emulator
 
 pytestmark = pytest.mark.slow
@@ -30,11 +39,7 @@ def own(tmp_path_factory) -> Iterator[Demo]:
     """A lake with one dataset, whose tick never comes: six files in three published batches."""
     state = tmp_path_factory.mktemp("reconcile")
     with own_emulator(state) as session:
-        left_out = {
-            name: ""
-            for name in deployment.root_parameters()
-            if name.endswith(deployment.ASSET_PREFIX_PARAMETER) and name != "AirAirlinesAssetPrefix"
-        }
+        left_out = leaving_out_all_but("AirAirlines")
         deployment.deploy("local", quality=False, overrides={"TickExpression": "rate(1 day)", **left_out})
         found = Demo(0, "", state, Lake("local", session), session)
         for batch in range(3):

@@ -10,7 +10,7 @@ import pytest
 
 from tarn import deployment, removal, templates
 from tarn.lake import Lake
-from tests.e2e.lake_world import Demo, stage
+from tests.e2e.lake_world import Demo, leaving_out_all_but, stage
 from tests.e2e.own_emulator import own_emulator
 
 AIRLINES = templates.ROOT / "datasets" / "air" / "airlines" / "samples" / "airlines.csv"
@@ -29,13 +29,8 @@ def lakes(tmp_path_factory) -> Iterator[dict[str, Demo]]:
         with zipfile.ZipFile(dependencies, "w") as archive:
             archive.writestr("python/README", "The environment has them.")
         patch.setattr(deployment, "DEPENDENCIES", dependencies)
-        left_out = {
-            name: ""
-            for name in deployment.root_parameters()
-            if name.endswith(deployment.ASSET_PREFIX_PARAMETER) and name != "AirAirlinesAssetPrefix"
-        }
         for environment in ENVIRONMENTS:
-            deployment.deploy(environment, quality=False, overrides=left_out)
+            deployment.deploy(environment, quality=False, overrides=leaving_out_all_but("AirAirlines"))
         yield {one: Demo(0, "", state, Lake(one, session), session) for one in ENVIRONMENTS}
 
 

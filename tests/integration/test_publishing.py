@@ -581,3 +581,105 @@ def test_the_functions_tell_which_crawler_has_to_run_and_since_when(lake) -> Non
     lake.empty()
     partitioned = transformed(lake, 3, {"p.parquet": b"a"})
     assert "copied_at" not in handler({"run": vars(partitioned), "transform": {"run_id": "jr_3"}}, None)
+
+
+# --- An attempt that failed while it was published
+
+
+def withdraw(lake: Bench, run: outcomes.Run, crash: Crash | None = None) -> int:
+    lake.crash = crash or Crash()
+    return publishing.withdraw(lake.clients, run)
+
+
+def somebody_elses(lake: Bench) -> dict[str, bytes]:
+    """A file of another batch of the dataset, in the same month."""
+    key = "air/flights/month=1/batch=other/a.parquet"
+    lake.s3.put_object(Bucket=lake.analytics_bucket, Key=key, Body=b"theirs")
+    return {key: b"theirs"}
+
+
+@pytest.mark.parametrize("publish_mode", ["partition", "crawler"])
+def test_what_was_withdrawn_is_gone_and_its_next_attempt_is_published_once(lake, publish_mode) -> None:
+    theirs = somebody_elses(lake)
+    registered = CRAWLED | {"publish": publish_mode}
+    run = transformed(lake, 1, FIRST, partition_by=("month",), **registered)
+    publish(lake, run)
+    crawl(lake)  # for another batch, after the copy
+    assert (withdraw(lake, run), withdraw(lake, run)) == (3, 3)
+    assert published(lake) == theirs
+    assert BATCH_ID not in {batch for _, batch in partitions(lake)}
+    receipt = publish(lake, transformed(lake, 2, SECOND, partition_by=("month",), **registered))
+    crawl(lake)
+    assert published(lake) == expected(SECOND, lake)[0] | theirs
+    assert {month for month, batch in partitions(lake) if batch == BATCH_ID} == {"2", "3"}
+    assert len(receipt.deleted) == 3
+
+
+def test_an_attempt_that_did_not_set_out_to_publish_leaves_what_an_earlier_one_published(lake) -> None:
+    publish(lake, crawled(lake, 1, FIRST))
+    crawl(lake)
+    before = end_state(lake)
+    changed = {"flight": "string"}
+    run = transformed(lake, 2, SECOND, columns=changed, partition_by=("month",), **CRAWLED)
+    with pytest.raises(publishing.ColumnTypeChangedError):
+        publish(lake, run)
+    assert withdraw(lake, run) == 0
+    assert end_state(lake) == before
+
+
+def test_an_attempt_whose_turn_is_over_withdraws_nothing(lake) -> None:
+    run = crawled(lake, 1, FIRST)
+    publish(lake, run)
+    publish(lake, crawled(lake, 2, SECOND))
+    with pytest.raises(NotInStateError):
+        withdraw(lake, run)
+    batches.finish(lake.batches, Batch(TEAM, DATASET, BATCH_ID, 2), State.PUBLISHED, NOW)
+    with pytest.raises(NotInStateError):
+        withdraw(lake, run_of(lake, 2))
+    assert published(lake) == expected(SECOND, lake)[0]
+
+
+def test_what_an_older_lake_was_publishing_stays_until_its_next_attempt(lake) -> None:
+    run = crawled(lake, 1, FIRST)
+    publish(lake, run)
+    prefix = names.batch_prefix(TEAM, DATASET, BATCH_ID)
+    put(lake, f"s3://{lake.stage_bucket}/{prefix}publishing.json", {"schema": 1, "keys": list(published(lake))})
+    assert withdraw(lake, run) == 0
+    publish(lake, crawled(lake, 2, SECOND))
+    assert published(lake) == expected(SECOND, lake)[0]
+
+
+@pytest.mark.parametrize("answered", [False, True], ids=["not sent", "answer lost"])
+@pytest.mark.parametrize("stopped", ["publishing", "withdrawing"])
+def test_stopped_at_any_call_and_withdrawn_nothing_is_left(bench, answered, stopped, monkeypatch) -> None:
+    """Whatever a crawl for another batch has registered meanwhile; and a next attempt is published as if alone."""
+    monkeypatch.setattr(publishing, "COPIES_AT_ONCE", 1)
+    for at in count(1):
+        bench.empty()
+        theirs = somebody_elses(bench)
+        run, crash = crawled(bench, 1, FIRST), Crash(at, answered)
+        with suppress(CrashError):
+            publish(bench, run, crash if stopped == "publishing" else None)
+            crawl(bench)
+        with suppress(CrashError):
+            withdraw(bench, run, crash if stopped == "withdrawing" else None)
+        crawl(bench)
+        withdraw(bench, run)
+        assert published(bench) == theirs, f"stopped at call {at}"
+        assert set(partitions(bench)) == {("1", "other")}, f"stopped at call {at}"
+        run = crawled(bench, 2, SECOND)
+        publish(bench, run)
+        crawl(bench)
+        assert verify(bench, run) == 2
+        assert published(bench) == expected(SECOND, bench)[0] | theirs, f"stopped at call {at}"
+        if crash.calls < at:
+            break
+    assert at > 10
+
+
+def test_the_function_withdraws_when_it_is_told_to(lake) -> None:
+    handler = load_handler("pipeline.publish_batch", {"BATCHES_TABLE_NAME": "BatchesTable"}).handler
+    run = crawled(lake, 1, FIRST)
+    handler({"run": vars(run), "transform": {"run_id": "jr_1"}}, None)
+    assert handler({"action": "withdraw", "run": vars(run)}, None) == {"files": 3}
+    assert published(lake) == {}

@@ -50,7 +50,7 @@ class Services:
         else:
             target = given.get("JobName") or given.get("FunctionName") or given["TopicArn"]
         payload = given.get("Payload", given)
-        step = f"{target}:{payload.get('job') or payload.get('state') or ''}".rstrip(":")
+        step = f"{target}:{payload.get('job') or payload.get('state') or payload.get('action') or ''}".rstrip(":")
         self.calls.append((step, payload))
         answer = self.answers.get(step.partition(":")[2] or target, {})
         if isinstance(answer, list):
@@ -145,6 +145,7 @@ def test_what_is_blocked_is_not_published(monkeypatch) -> None:
 
 
 FLOW = [*JUDGED, "PublishBatch", "FinishBatch:PUBLISHED"]
+WITHDRAWN = "PublishBatch:withdraw"
 
 
 @pytest.mark.parametrize("step", FLOW)
@@ -154,7 +155,8 @@ def test_whatever_fails_fails_the_batch_and_tells_why(monkeypatch, step, error) 
     services = Services(**GOOD | {step.partition(":")[2] or step: failure})
     execution = run(monkeypatch, services)
     assert (execution["status"], execution["error"]) == ("FAILED", "BatchFailed")
-    assert services.steps() == [*FLOW[: FLOW.index(step) + 1], "FinishBatch:FAILED", "Topic"]
+    withdrawn = [WITHDRAWN] if step == "PublishBatch" else []
+    assert services.steps() == [*FLOW[: FLOW.index(step) + 1], *withdrawn, "FinishBatch:FAILED", "Topic"]
     told = services.payload("FinishBatch:FAILED")
     assert told["failure"] == {"Error": error, "Cause": '{"JobRunState":"TIMEOUT"}'}
     assert told["run"] == INPUT
@@ -263,10 +265,19 @@ def test_whatever_fails_after_the_copy_fails_the_batch(monkeypatch, changed, las
     execution = run(monkeypatch, services)
     assert (execution["status"], execution["error"]) == ("FAILED", "BatchFailed")
     way = [*TO_THE_CRAWL, "getCrawler", "VerifyCrawl"]
-    assert services.steps() == [*way[: way.index(last) + 1], "FinishBatch:FAILED", "Topic"]
+    assert services.steps() == [*way[: way.index(last) + 1], WITHDRAWN, "FinishBatch:FAILED", "Topic"]
+    assert services.payload(WITHDRAWN) == {"action": "withdraw", "run": INPUT}
     failure = services.payload("FinishBatch:FAILED")["failure"]
     assert failure["Error"] == error
     assert cause in failure["Cause"]
+
+
+def test_a_batch_that_cannot_be_withdrawn_fails_of_what_went_wrong_first(monkeypatch) -> None:
+    failed = {"getCrawler": crawler("READY", "FAILED", AFTER, ErrorMessage="no such role")}
+    services = Services(**CRAWLED | failed | {"withdraw": stepfunctions._ExecutionError("ClientError", "denied")})
+    assert run(monkeypatch, services)["error"] == "BatchFailed"
+    assert services.steps()[-3:] == [WITHDRAWN, "FinishBatch:FAILED", "Topic"]
+    assert services.payload("FinishBatch:FAILED")["failure"] == {"Error": "CrawlFailed", "Cause": FAILED_CRAWL}
 
 
 def test_a_crawl_that_never_ends_is_looked_at_for_two_hours(monkeypatch) -> None:

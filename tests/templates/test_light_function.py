@@ -85,12 +85,25 @@ def test_its_role_is_bounded_and_its_log_encrypted() -> None:
     }  # fmt: skip
 
 
+def test_its_alarm_watches_it_until_what_failed_once_has_come_back() -> None:
+    alarm = properties(TEMPLATE, "TransformObjectsErrorsAlarm")
+    watched = [one["MetricStat"] for one in alarm["Metrics"] if "MetricStat" in one]
+    assert {one["Metric"]["MetricName"] for one in watched} == {"Errors", "Throttles"}
+    dimension = [{"Name": "FunctionName", "Value": {"Ref": "TransformObjectsFunction"}}]
+    assert all(one["Metric"]["Dimensions"] == dimension for one in watched)
+    comes_back = properties(SHARED, "RawToStageQueue")["VisibilityTimeout"]
+    assert (alarm["EvaluationPeriods"] - 1) * watched[0]["Period"] > comes_back
+    assert alarm["DatapointsToAlarm"] == 2
+    given = properties(templates.load(templates.ROOT / "pipeline/dataset.yaml"), "LightFunctionStack")["Parameters"]
+    assert given["TopicArn"] == {"Ref": "TopicArn"}
+
+
 def test_its_wiring_has_no_default_and_its_tuning_has() -> None:
     without = {name for name, one in TEMPLATE["Parameters"].items() if "Default" not in one}
     assert without == {
         "EnvironmentName", "TeamName", "DatasetName", "AssetBucketName", "AssetPrefix", "DependenciesLayerArn",
-        "FoundationsKeyArn", "TeamKeyArn", "BoundaryArn", "RawBucketName", "StageBucketName", "DatasetsTableName",
-        "DatasetsTableArn", "LogRetentionDays",
+        "FoundationsKeyArn", "TeamKeyArn", "BoundaryArn", "TopicArn", "RawBucketName", "StageBucketName",
+        "DatasetsTableName", "DatasetsTableArn", "LogRetentionDays",
     }  # fmt: skip
 
 

@@ -125,7 +125,7 @@ def test_every_alarm_has_its_section_in_the_runbook() -> None:
 
 
 def functions() -> set[str]:
-    """The functions of a pipeline; a dataset's own is seen by the executions that call it."""
+    """The functions of a pipeline; a dataset's own has an alarm of its own, beside it."""
     files = ("raw_to_stage", "start_batch", "stage_to_analytics")
     return {
         name

@@ -27,14 +27,16 @@ FINAL = {"BatchPublished": "Succeed", "BatchBlocked": "Fail", "BatchFailed": "Fa
 CATCH = [
     {"ErrorEquals": ["States.ALL"], "Assign": {"failure": "{% $states.errorOutput %}"}, "Next": "FinishFailedBatch"}
 ]
+WHILE_PUBLISHED = {"PublishBatch", "StartCrawl", "LookAtCrawl", "HasCrawlEnded", "VerifyCrawl"}
+"""What fails there may leave files of the batch where a crawl sees them."""
 AFTER_THE_ROW = {
     "NotifyPublished": "BatchPublished",
     "NotifyBlocked": "BatchBlocked",
     "NotifyFailed": "BatchFailed",
     "FinishFailedBatch": "BatchFailed",
 }
-AFTER_THE_LIMIT = {"FindStep", "CancelStep"}
-"""What tidies up behind a step whose time is over: the failure is that, whatever becomes of the tidying."""
+TIDYING = {"FindStep", "CancelStep", "WithdrawBatch"}
+"""What tidies up behind a failure: the batch fails of that, whatever becomes of the tidying."""
 ENGINES = {
     "glue": "TransformBatch",
     "fargate": "RunTask",
@@ -99,11 +101,22 @@ def test_every_task_has_the_one_catch_route_until_the_row_says_how_the_batch_end
     for name, task in TASKS.items():
         if name in AFTER_THE_ROW:
             assert task["Catch"] == [{"ErrorEquals": ["States.ALL"], "Next": AFTER_THE_ROW[name]}], name
-        elif name in AFTER_THE_LIMIT:
+        elif name in TIDYING:
             assert task["Catch"] == [{"ErrorEquals": ["States.ALL"], "Next": "FinishFailedBatch"}], name
+        elif name in WHILE_PUBLISHED:
+            assert task["Catch"] == [CATCH[0] | {"Next": "WithdrawBatch"}], name
         else:
             assert task["Catch"][-1:] == CATCH, name
             assert len(task["Catch"]) == 1 or name == "RunStep"
+
+
+def test_what_fails_while_it_is_published_is_withdrawn_before_the_row_says_that_it_failed() -> None:
+    assert {name for name, state in STATES.items() if "WithdrawBatch" in ways_on(state)} == WHILE_PUBLISHED
+    assert not [name for name in WHILE_PUBLISHED if "FinishFailedBatch" in ways_on(STATES[name])]
+    assert STATES["WithdrawBatch"]["Next"] == "FinishFailedBatch"
+    asked = STATES["WithdrawBatch"]["Arguments"]
+    assert asked["FunctionName"] == STATES["PublishBatch"]["Arguments"]["FunctionName"], "its role may do it"
+    assert asked["Payload"]["action"] == "withdraw"
 
 
 def test_a_step_without_end_is_found_and_cancelled_and_its_failure_is_the_time_limit() -> None:
@@ -321,7 +334,7 @@ def test_a_crawl_is_judged_by_its_own_run(state, last, looks, goes) -> None:
     assert all(evaluate(one["Condition"], known) in (True, False) for one in choice["Choices"])
     if taken is None:
         assert choice["Default"] == goes
-    elif taken["Next"] == "FinishFailedBatch":
+    elif taken["Next"] == "WithdrawBatch":
         assert taken["Assign"]["failure"]["Error"] == goes
         assert "crawler c" in evaluate(taken["Assign"]["failure"]["Cause"], known)
     else:

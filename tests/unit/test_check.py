@@ -96,14 +96,32 @@ def test_a_refused_file_is_told_with_its_reason_beside_the_good_ones(folder: Pat
     assert "Not fit to deploy: 1 file refused." in told
 
 
-def test_values_that_became_null_are_counted_by_column(folder: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def nulling(folder: Path) -> Path:
+    """The copy, with OnMismatch: null and two columns that may hold what they should not."""
     change(folder / "template.yaml", "Rules: rules.dqdl", 'Rules: rules.dqdl\n        OnMismatch: "null"')
-    change(folder / "template.yaml", "name:string:required", "name:string:required, seats:int")
+    change(folder / "template.yaml", "name:string:required", "name:string:required, seats:int, since:date")
+    return folder
+
+
+def test_values_that_became_null_are_counted_by_column_and_the_first_is_shown(nulling: Path, tmp_path: Path) -> None:
     more = tmp_path / "more.csv"
-    more.write_text("carrier,name,seats,else\nXX,X,many,1\nYY,Y,7,2\n")
-    status, told = run(folder, str(more))
+    more.write_text('carrier,name,seats,else\nXX,"X\nof two lines",7,1\nYY,Y,many,2\nZZ,Z,few,3\n')
+    status, told = run(nulling, str(more))
     assert status == 0, told
-    assert "1 of seats became NULL; not declared: else" in told
+    assert (
+        "2 of seats became NULL (line 4: 'many' is not of type int); 3 of since became NULL; not declared: else" in told
+    )
+
+
+def test_a_python_transforms_values_that_became_null_are_shown_too(nulling: Path) -> None:
+    change(nulling / "template.yaml", "LightTransform: light.sql", "LightTransform: light.py")
+    (nulling / "light.py").write_text(
+        "def transform(path):\n    yield {'carrier': 'XX', 'name': 'X', 'seats': 7, 'since': 'long ago'}\n"
+    )
+    status, told = run(nulling)
+    assert status == 0, told
+    assert "1 of since became NULL (row 1: 'long ago' (text) is not of type date)" in told
 
 
 def test_sql_that_fails_on_the_values_names_its_file(folder: Path) -> None:
