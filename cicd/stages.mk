@@ -18,6 +18,7 @@ endif
 TEAM_PREFIX := $(addprefix /,$(TARN_TEAM))
 diff-build: export TARN_PACKAGE_PREFIX ?= diff$(TEAM_PREFIX)
 deploy-build: export TARN_PACKAGE_PREFIX := packages$(TEAM_PREFIX)
+diff-build deploy-build: export TARN_ASSET_PREFIX := assets$(TEAM_PREFIX)
 
 .PHONY: delivery
 delivery: ## Run one stage of the delivery pipeline (TARN_STAGE=check|diff|deploy|smoke)
@@ -50,7 +51,7 @@ check-post-build: no-changes
 # diff: what a deployment would change, in words; changes nothing
 
 .PHONY: diff-install
-diff-install: .venv/.ready .venvs/sam/.ready jars
+diff-install: .venv/.ready .venvs/sam/.ready $(if $(filter cloudformation,$(TARN_ROUTE)),.venvs/awscli/.ready) jars
 
 .PHONY: diff-pre-build
 diff-pre-build: target-profile what-was-tested
@@ -72,38 +73,24 @@ diff-lake:
 diff-post-build:
 	@head -c 600 build/diff.txt | tr '\n' ' ' > build/changes.txt
 
-# deploy: prints what it will change, and changes it
+# deploy: prints what it will change, and changes it. `tarn` reads TARN_ROUTE, here and in the diff.
 
 .PHONY: deploy-install
-deploy-install: diff-install $(if $(filter cloudformation,$(TARN_ROUTE)),.venvs/awscli/.ready)
+deploy-install: diff-install
 
 .PHONY: deploy-pre-build
 deploy-pre-build: diff-pre-build
 
 .PHONY: deploy-build
 ifeq ($(TARN_TEAM),)
-deploy-build: deploy-$(or $(TARN_ROUTE),sam)
+deploy-build: deploy-lake
 else
 deploy-build: deploy-team
 endif
 
-.PHONY: deploy-sam
-deploy-sam:
+.PHONY: deploy-lake
+deploy-lake:
 	@$(BIN)/tarn deploy --environment $(ENVIRONMENT) --quality $(QUALITY)
-
-# The AWS CLI's own route from the same files. Its first words make the asset bucket and upload what it does not package.
-AWS := .venvs/awscli/bin/aws
-.PHONY: deploy-cloudformation
-deploy-cloudformation: diff-build
-	@$(BIN)/tarn package --environment $(ENVIRONMENT) --quality $(QUALITY) > build/parameters.txt
-	@bucket=$$(sed -n 's/^AssetBucketName=//p' build/parameters.txt) && \
-	$(AWS) cloudformation package --template-file template.yaml --s3-bucket "$$bucket" --s3-prefix packages \
-	  --output-template-file build/packaged.yaml >/dev/null && \
-	xargs -d '\n' $(AWS) cloudformation deploy --template-file build/packaged.yaml --stack-name tarn-$(ENVIRONMENT) \
-	  --s3-bucket "$$bucket" --s3-prefix packages --no-fail-on-empty-changeset \
-	  --capabilities CAPABILITY_IAM CAPABILITY_NAMED_IAM CAPABILITY_AUTO_EXPAND \
-	  --tags tarn:environment=$(ENVIRONMENT) $(addprefix --role-arn ,$(TARN_CLOUDFORMATION_ROLE_ARN)) \
-	  --parameter-overrides < build/parameters.txt
 
 # A team's own push: its pipelines and then its datasets, each a stack of its own.
 OF_THE_TEAM = $(foreach one,$(or $(TARN_PIPELINES),$(error TARN_PIPELINES is not set: which pipelines of team $(TARN_TEAM)?)),pipeline/$(one)) \

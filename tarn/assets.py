@@ -1,7 +1,8 @@
 """Assets: what ``sam package`` does not upload. SQL, rules and scripts of the datasets, Deequ's jars, dependencies.
 
 Each goes to ``assets/{sha256}/{name}`` of the environment's asset bucket: a key never changes its bytes, so a
-deployment in the middle of a batch changes nothing for it, and unchanged things are not uploaded again.
+deployment in the middle of a batch changes nothing for it, and unchanged things are not uploaded again. A team's own
+delivery has ``assets/{team}/``: a key that is there is believed, and others deploy from theirs.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 PACKAGES = "packages"
 """Where a deployment's packages are in the asset bucket."""
+ASSETS = "assets"
+"""Where assets are."""
 DATASET_ASSETS = ("*.sql", "*.dqdl", "*.py", "*.ipynb")
 """What of a dataset's folder runs in the lake; samples, tests and notes stay at home."""
 
@@ -40,9 +43,14 @@ def package_prefix() -> str:
     return os.environ.get("TARN_PACKAGE_PREFIX", PACKAGES)
 
 
+def prefix() -> str:
+    """Where assets go in the asset bucket: ``assets``, or where the delivery may write (cicd/stages.mk)."""
+    return os.environ.get("TARN_ASSET_PREFIX", ASSETS)
+
+
 def of_file(file: Path) -> Asset:
     """One file under the hash of its bytes."""
-    return Asset(f"assets/{sha256(file.read_bytes()).hexdigest()}/{file.name}", file)
+    return Asset(f"{prefix()}/{sha256(file.read_bytes()).hexdigest()}/{file.name}", file)
 
 
 def of_dataset(folder: Path) -> tuple[str, list[Asset]]:
@@ -53,8 +61,8 @@ def of_dataset(folder: Path) -> tuple[str, list[Asset]]:
     digest = sha256()
     for file in files:
         digest.update(f"{file.name}\0{sha256(file.read_bytes()).hexdigest()}\0".encode())
-    prefix = f"assets/{digest.hexdigest()}/{folder.name}/"
-    return prefix, [Asset(prefix + file.name, file) for file in files]
+    place = f"{prefix()}/{digest.hexdigest()}/{folder.name}/"
+    return place, [Asset(place + file.name, file) for file in files]
 
 
 def upload(s3: S3Client, bucket: str, assets: list[Asset]) -> int:

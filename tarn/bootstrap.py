@@ -85,8 +85,8 @@ def bootstrap(
     stack = "-".join(["tarn-delivery", *([part, environment] if part != "pipeline" else []), *([team] if team else [])])
     say(f"deploying stack {stack}")
     with tempfile.TemporaryDirectory() as folder:
-        packaged = deployment.sam_package(str(template), Path(folder) / "packaged.yaml", bucket)
-        deployment.sam_deploy(environment, packaged, stack, given, bucket=bucket, say=say)
+        packaged = deployment.package_template(str(template), Path(folder) / "packaged.yaml", bucket)
+        deployment.deploy_template(environment, packaged, stack, given, bucket=bucket, say=say)
     found = boto3.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0].get("Outputs", [])
     outputs = {one["OutputKey"]: one["OutputValue"] for one in found}
     for name, value in outputs.items():

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from tarn import safeguards
 
-QUEUE = "AWS::SQS::Queue"
 ADDED, CHANGED, REPLACED, MAY_BE_REPLACED, REMOVED = "added", "changed", "replaced", "may be replaced", "removed"
 MAY_CHANGE = "may change"
+GOING = (REPLACED, MAY_BE_REPLACED, REMOVED)
+"""What is no longer there afterwards, or may not be."""
 ORDER = (REMOVED, REPLACED, MAY_BE_REPLACED, CHANGED, ADDED)
 """After what loses data."""
 
@@ -19,7 +20,8 @@ class Change:
     """One resource that a deployment touches.
 
     ``path`` is made of logical ids, the nested stacks' first. ``keeps`` tells whether what is removed or replaced
-    stays outside the stack (None: CloudFormation did not say). ``messages`` is how many a queue holds.
+    stays outside the stack (None: CloudFormation did not say). ``holds`` is what would go with it, though its type
+    keeps no data: a queue's messages, a dataset's batches under way.
     """
 
     path: str
@@ -28,23 +30,22 @@ class Change:
     properties: tuple[str, ...] = ()
     keeps: bool | None = None
     physical_id: str = ""
-    messages: int = 0
+    holds: str = ""
 
     @property
     def loses_data(self) -> bool:
         """Whether the lake no longer has what this resource holds: a kept table is out of the lake all the same."""
-        holds = self.type in safeguards.KEEPS_DATA or (self.type == QUEUE and self.messages > 0)
-        return holds and self.verb in (REPLACED, MAY_BE_REPLACED, REMOVED)
+        return self.verb in GOING and (self.type in safeguards.KEEPS_DATA or bool(self.holds))
 
     def effect(self) -> str:
         """What happens to it, as the end of a sentence."""
         parts = [self.verb]
         if self.properties:
             parts.append(f"({', '.join(self.properties)})")
-        if self.verb in (REPLACED, MAY_BE_REPLACED, REMOVED) and self.keeps is not None:
+        if self.verb in GOING and self.keeps is not None:
             parts.append("- the old one stays, outside the stack" if self.keeps else "- the old one is deleted")
-        if self.messages:
-            parts.append(f"with {self.messages} messages in it")
+        if self.holds:
+            parts.append(f"with {self.holds}")
         return " ".join(parts)
 
 

@@ -44,6 +44,15 @@ Quality = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 AllowDirty = Annotated[bool, typer.Option("--allow-dirty", help="Deploy prod from a tree that no commit has.")]
 Approved = Annotated[bool, typer.Option("--approved", help="A person approves this deployment of prod.")]
+AllowLoss = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-loss", metavar="PATH", help="What may lose its data, as tarn diff names it; may be repeated."
+    ),
+]
+Route = Annotated[
+    str, typer.Option("--route", envvar="TARN_ROUTE", help="sam, or cloudformation: the AWS CLI, from the same files.")
+]
 Datasets = Annotated[Path, typer.Option("--datasets", help="The folder of the datasets.")]
 DATASETS = templates.ROOT / "datasets"
 EXPECTED = (
@@ -89,8 +98,10 @@ def deploy(
     parameter: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="Wins over samconfig.toml; may be repeated.")
     ] = None,
+    route: Route = deployment.SAM,
     allow_dirty: AllowDirty = False,
     approved: Approved = False,
+    allow_loss: AllowLoss = None,
 ) -> None:
     """Deploy the lake of an environment by sam deploy: asset bucket, assets, then the root template or one layer."""
     overrides = _overrides(parameter)
@@ -100,8 +111,10 @@ def deploy(
                 environment,
                 quality=_is_on(quality),
                 overrides=overrides,
+                route=route,
                 allow_dirty=allow_dirty,
                 approved=approved,
+                allow_loss=allow_loss or (),
                 say=console.out,
             )
         else:
@@ -110,8 +123,10 @@ def deploy(
                 *(environment, layer, names),
                 quality=_is_on(quality),
                 overrides=overrides,
+                route=route,
                 allow_dirty=allow_dirty,
                 approved=approved,
+                allow_loss=allow_loss or (),
                 say=console.out,
             )
 
@@ -151,17 +166,24 @@ def diff(
     parameter: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="Wins over samconfig.toml; may be repeated.")
     ] = None,
+    route: Route = deployment.SAM,
     markdown: Annotated[bool, typer.Option("--markdown", help="For the person who approves.")] = False,
 ) -> None:
     """Say what a deployment would change in the lake that stands: what loses data first. Changes nothing."""
     overrides = _overrides(parameter)
     with clear_errors():
         if layer is None:
-            found = deployment.diff(environment, quality=_is_on(quality), overrides=overrides, say=errors.out)
+            found = deployment.diff(
+                environment, quality=_is_on(quality), overrides=overrides, route=route, say=errors.out
+            )
         else:
             names = {"team": team, "pipeline": pipeline, "dataset": dataset}
             found = layers.diff(
-                *(environment, layer, names), quality=_is_on(quality), overrides=overrides, say=errors.out
+                *(environment, layer, names),
+                quality=_is_on(quality),
+                overrides=overrides,
+                route=route,
+                say=errors.out,
             )
     console.out(found.markdown() if markdown else found.text())
 

@@ -14,18 +14,23 @@ import shutil
 import subprocess
 import tempfile
 import tomllib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import boto3
 
-from tarn import assets, jars, preconditions, previews, safeguards, spark_assets, stack_failures, templates
+from tarn import assets, jars, losses, preconditions, previews, safeguards, spark_assets, stack_failures, templates
+from tarn.changes import Change
 from tarn.templates import ROOT
 
 DEPENDENCIES = ROOT / "build" / "dependencies.zip"
 ASSET_PREFIX_PARAMETER = "AssetPrefix"
+LOSS_IS_REFUSED = "The deployment is refused until samconfig.toml names what may lose its data (or --allow-loss does)."
+SAM, AWS_CLI = "sam", "cloudformation"
+ROUTES = (SAM, AWS_CLI)
+"""What packages and deploys a template: the SAM CLI, or the AWS CLI's own ``aws cloudformation``."""
 ASSET_PARAMETERS = (ASSET_PREFIX_PARAMETER, "JarKey", "DependenciesKey")
 
 
@@ -46,8 +51,10 @@ def deploy(
     *,
     quality: bool = True,
     overrides: Mapping[str, str] | None = None,
+    route: str = SAM,
     allow_dirty: bool = False,
     approved: bool = False,
+    allow_loss: Sequence[str] = (),
     say: Callable[[str], None] = print,
 ) -> None:
     """Deploy the lake of ``environment`` with the session's ordinary configuration.
@@ -59,10 +66,16 @@ def deploy(
         PreconditionError: it must not begin.
     """
     given = may_begin(environment, allow_dirty=allow_dirty, approved=approved)
-    package = prepare(environment, quality=quality, say=say)
+    package = prepare(environment, quality=quality, route=route, say=say)
     parameters = {**given, **package.parameters, **(overrides or {})}
-    protected, stack = is_protected(parameters), f"tarn-{environment}"
-    deploy_stack(environment, "template.yaml", stack, parameters, bucket=package.bucket, protected=protected, say=say)
+    deploy_stack(
+        *(environment, "template.yaml", f"tarn-{environment}", parameters),
+        bucket=package.bucket,
+        protected=is_protected(parameters),
+        route=route,
+        allow_loss=allow_loss,
+        say=say,
+    )
 
 
 def may_begin(environment: str, *, allow_dirty: bool = False, approved: bool = False) -> dict[str, str]:
@@ -83,6 +96,7 @@ def diff(
     *,
     quality: bool = True,
     overrides: Mapping[str, str] | None = None,
+    route: str = SAM,
     say: Callable[[str], None] = print,
 ) -> previews.Preview:
     """What ``deploy`` would change in a lake that stands. Uploads packages, and changes nothing.
@@ -97,18 +111,29 @@ def diff(
         return previews.Preview(stack, (), is_new=True)
     package = upload_assets(environment, quality=quality, upload=False, say=say)
     parameters = {**given, **package.parameters, **(overrides or {})}
-    return diff_stack("template.yaml", stack, parameters, bucket=package.bucket)
+    return diff_stack(environment, "template.yaml", stack, parameters, bucket=package.bucket, route=route)
 
 
-def diff_stack(template: str, stack: str, parameters: Mapping[str, str], *, bucket: str) -> previews.Preview:
+def diff_stack(
+    environment: str,
+    template: str,
+    stack: str,
+    parameters: Mapping[str, str],
+    *,
+    bucket: str,
+    route: str = SAM,
+) -> previews.Preview:
     """What ``deploy_stack`` would change in a stack that stands.
 
     Raises:
         DeploymentError: the deployment would be refused.
     """
     with tempfile.TemporaryDirectory() as folder:
-        packaged = sam_package(template, Path(folder) / "packaged.yaml", bucket)
-        return preview(previews.Target(stack, packaged, bucket, complete(template, parameters)))
+        packaged = package_template(template, Path(folder) / "packaged.yaml", bucket, route=route)
+        found = preview(previews.Target(environment, stack, packaged, bucket, complete(template, parameters)))
+    if losses.unnamed(found.changes, allowed_losses(environment, stack)):
+        return replace(found, notes=(*found.notes, LOSS_IS_REFUSED))
+    return found
 
 
 def deploy_stack(
@@ -119,22 +144,38 @@ def deploy_stack(
     *,
     bucket: str,
     protected: bool,
+    route: str = SAM,
+    allow_loss: Sequence[str] = (),
     say: Callable[[str], None],
 ) -> None:
     """Package a template, say what it would change in a stack that stands, deploy it, and set its safeguards.
 
+    ``allow_loss`` names what may lose its data, by path, in addition to what ``samconfig.toml`` names.
+
     Raises:
         DeploymentError: it was refused or failed.
+        PreconditionError: data is in the way.
     """
     parameters = complete(template, parameters)
+    cloudformation = boto3.client("cloudformation")
+    changes: Sequence[Change] = ()
     with tempfile.TemporaryDirectory() as folder:
-        packaged = sam_package(template, Path(folder) / "packaged.yaml", bucket)
-        if previews.stands(boto3.client("cloudformation"), stack):
-            say(preview(previews.Target(stack, packaged, bucket, parameters)).text())
+        packaged = package_template(template, Path(folder) / "packaged.yaml", bucket, route=route)
+        if previews.stands(cloudformation, stack):
+            found = preview(previews.Target(environment, stack, packaged, bucket, parameters))
+            say(found.text())
+            changes = found.changes
+            losses.check(environment, stack, changes, [*allow_loss, *allowed_losses(environment, stack)])
         say(f"deploying stack {stack}")
-        sam_deploy(environment, packaged, stack, parameters, bucket=bucket, say=say)
+        before = stack_failures.latest_event(cloudformation, stack)
+        deploy_template(environment, packaged, stack, parameters, bucket=bucket, route=route, say=say)
+    for one in losses.left_behind(environment, changes):
+        say(f"left behind: {one}")
+    # CloudFormation deletes when the update has succeeded, and what it cannot delete is no failure to it.
+    if undeleted := stack_failures.first(cloudformation, stack, before):
+        say(f"left behind: {undeleted.path} ({undeleted.type}), which was not deleted: {undeleted.reason}")
     for one in (f"tarn-{environment}-assets", stack):
-        safeguards.set_up(boto3.client("cloudformation"), one, protected=protected, say=say)
+        safeguards.set_up(cloudformation, one, protected=protected, say=say)
 
 
 def complete(template: str, parameters: Mapping[str, str]) -> dict[str, str]:
@@ -163,18 +204,18 @@ def preview(target: previews.Target) -> previews.Preview:
         raise DeploymentError(f"nothing has changed, CloudFormation refuses {target.stack}: {error}") from None
 
 
-def prepare(environment: str, *, quality: bool = True, say: Callable[[str], None] = print) -> Package:
+def prepare(environment: str, *, quality: bool = True, route: str = SAM, say: Callable[[str], None] = print) -> Package:
     """Make the asset bucket where it is not there yet, and upload the assets.
 
     Raises:
         DeploymentError: the asset stack failed.
         jars.JarError: Deequ's jars cannot be had.
     """
-    deploy_asset_bucket(environment, say=say)
+    deploy_asset_bucket(environment, route=route, say=say)
     return upload_assets(environment, quality=quality, say=say)
 
 
-def deploy_asset_bucket(environment: str, *, say: Callable[[str], None] = print) -> None:
+def deploy_asset_bucket(environment: str, *, route: str = SAM, say: Callable[[str], None] = print) -> None:
     """Make the asset bucket where it is not there yet.
 
     Raises:
@@ -183,7 +224,7 @@ def deploy_asset_bucket(environment: str, *, say: Callable[[str], None] = print)
     stack = f"tarn-{environment}-assets"
     say(f"deploying stack {stack}")
     template = ROOT / "foundations" / "assets.yaml"
-    sam_deploy(environment, template, stack, {"EnvironmentName": environment}, bucket=None, say=say)
+    deploy_template(environment, template, stack, {"EnvironmentName": environment}, bucket=None, route=route, say=say)
 
 
 def upload_assets(
@@ -241,44 +282,57 @@ def configured(environment: str) -> dict[str, str]:
     Raises:
         DeploymentError: there is no such environment.
     """
+    given = _of_samconfig(environment)["deploy"]["parameters"]
+    return dict(one.split("=", 1) for one in given.get("parameter_overrides", []))
+
+
+def allowed_losses(environment: str, stack: str) -> list[str]:
+    """What of a stack may lose its data, by path, as a commit says it in ``samconfig.toml``.
+
+    Raises:
+        DeploymentError: there is no such environment.
+    """
+    return list(_of_samconfig(environment).get("allow_loss", {}).get(stack, []))
+
+
+def _of_samconfig(environment: str) -> dict[str, Any]:
     config = tomllib.loads((ROOT / "samconfig.toml").read_text())
-    try:
-        deploy_table: dict[str, Any] = config[environment]["deploy"]["parameters"]
-    except KeyError:
-        known = ", ".join(sorted(name for name in config if name != "version"))
-        raise DeploymentError(f"samconfig.toml has no environment {environment!r}: it has {known}") from None
-    return dict(one.split("=", 1) for one in deploy_table.get("parameter_overrides", []))
+    known = {name: one for name, one in config.items() if name != "version"}
+    if environment not in known:
+        raise DeploymentError(f"samconfig.toml has no environment {environment!r}: it has {', '.join(sorted(known))}")
+    return dict(known[environment])
 
 
-def sam_deploy(
+def deploy_template(
     environment: str,
     template: Path,
     stack: str,
     parameters: Mapping[str, str],
     *,
     bucket: str | None,
+    route: str = SAM,
     say: Callable[[str], None],
 ) -> None:
-    """Run the real ``sam deploy``, with the tags of ``samconfig.toml``.
+    """Run the real ``sam deploy`` or ``aws cloudformation deploy``, with the tags of ``samconfig.toml``.
 
     Raises:
         DeploymentError: it failed.
     """
+    by_sam, tags = route == SAM, _of_samconfig(environment)["deploy"]["parameters"].get("tags", "").split()
+    # A team's own delivery may touch what carries its tag.
+    tags += [f"tarn:team={team}"] if (team := parameters.get("TeamName")) else []
+    quote = '"' if by_sam else ""
     command = [
-        *(_sam(), "deploy", "--template-file", str(template), "--stack-name", stack),
-        *("--config-file", str(ROOT / "samconfig.toml"), "--config-env", environment),
-        *("--no-confirm-changeset", "--no-fail-on-empty-changeset"),
+        *_program(route),
+        *("deploy", "--template-file", str(template), "--stack-name", stack),
+        *(("--config-file", str(ROOT / "samconfig.toml"), "--config-env", environment) if by_sam else ()),
+        *(("--no-confirm-changeset",) if by_sam else ()),
+        *("--no-fail-on-empty-changeset", *(("--tags", *tags) if tags else ())),
         *("--capabilities", "CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"),
         *(("--s3-bucket", bucket, "--s3-prefix", assets.package_prefix()) if bucket else ()),
         # In the delivery pipeline CloudFormation has a role of its own, which alone may touch what stacks hold.
         *(("--role-arn", role) if (role := os.environ.get("TARN_CLOUDFORMATION_ROLE_ARN")) else ()),
-        # A team's own delivery may touch what carries its tag; sam takes these instead of samconfig.toml's.
-        *(
-            ("--tags", f"tarn:environment={environment}", f"tarn:team={team}")
-            if (team := parameters.get("TeamName"))
-            else ()
-        ),
-        *("--parameter-overrides", *(f'{name}="{value}"' for name, value in parameters.items())),
+        *("--parameter-overrides", *(f"{name}={quote}{value}{quote}" for name, value in parameters.items())),
     ]
     cloudformation = boto3.client("cloudformation")
     before = stack_failures.latest_event(cloudformation, stack)
@@ -290,24 +344,26 @@ def sam_deploy(
                 say(text)
     if process.returncode != 0:
         reason = stack_failures.told(cloudformation, stack, before)
-        ended = f"sam deploy of {stack} ended with {process.returncode}:"
+        ended = f"{_called(route, 'deploy')} of {stack} ended with {process.returncode}:"
         raise DeploymentError("\n".join([*([reason] if reason else []), ended, *last]))
 
 
-def sam_package(template: str, to: Path, bucket: str) -> Path:
-    """Run the real ``sam package``: upload code and nested templates, and write the template that names them.
+def package_template(template: str, to: Path, bucket: str, *, route: str = SAM) -> Path:
+    """Upload code and nested templates, and write the template that names them: ``sam package``, or the AWS CLI's.
 
     Raises:
         DeploymentError: it failed.
     """
     command = [
-        *(_sam(), "package", "--template-file", str(ROOT / template), "--output-template-file", str(to)),
+        *_program(route),
+        *("package", "--template-file", str(ROOT / template), "--output-template-file", str(to)),
         *("--s3-bucket", bucket, "--s3-prefix", assets.package_prefix()),
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise DeploymentError(f"sam package of {template} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
-    # sam writes the address that it talks to, and `sam deploy` takes S3's own alone. They differ on an embedded AWS,
+        ended = f"{_called(route, 'package')} of {template} ended with {done.returncode}:"
+        raise DeploymentError(f"{ended}\n{done.stdout}{done.stderr}")
+    # They write the address that they talk to, and `sam deploy` takes S3's own alone. They differ on an embedded AWS,
     # which finds a template by bucket and key whatever the host.
     if endpoint := os.environ.get("AWS_ENDPOINT_URL"):
         region = boto3.Session().region_name
@@ -315,14 +371,21 @@ def sam_package(template: str, to: Path, bucket: str) -> Path:
     return to
 
 
-def _sam() -> str:
-    """The SAM CLI.
+def _called(route: str, command: str) -> str:
+    return f"sam {command}" if route == SAM else f"aws cloudformation {command}"
+
+
+def _program(route: str) -> list[str]:
+    """The beginning of a route's command lines.
 
     Raises:
-        DeploymentError: it is not installed.
+        DeploymentError: there is no such route, or its program is not installed.
     """
-    sam = ROOT / ".venvs" / "sam" / "bin" / "sam"
-    found = str(sam) if sam.exists() else shutil.which("sam")
+    if route not in ROUTES:
+        raise DeploymentError(f"--route is {route!r}: it can be {' or '.join(ROUTES)}")
+    home, name = ("sam", "sam") if route == SAM else ("awscli", "aws")
+    program = ROOT / ".venvs" / home / "bin" / name
+    found = str(program) if program.exists() else shutil.which(name)
     if not found:
-        raise DeploymentError("the SAM CLI is needed: make setup installs it into .venvs/sam, or put sam on PATH")
-    return found
+        raise DeploymentError(f"{name} is needed: make .venvs/{home}/.ready installs it, or put {name} on PATH")
+    return [found] if route == SAM else [found, "cloudformation"]

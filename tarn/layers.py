@@ -8,7 +8,7 @@ computed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -45,23 +45,28 @@ def deploy(
     *,
     quality: bool = True,
     overrides: Mapping[str, str] | None = None,
+    route: str = deployment.SAM,
     allow_dirty: bool = False,
     approved: bool = False,
+    allow_loss: Sequence[str] = (),
     say: Callable[[str], None] = print,
 ) -> None:
     """Deploy ``layer`` of ``environment``, the one that ``names`` (team, pipeline, dataset) tell.
 
     Raises:
         DeploymentError: a name or a parameter is missing or unknown, or the stack failed.
-        PreconditionError: it must not begin.
+        PreconditionError: it must not begin, or data is in the way.
         JarError: Deequ's jars cannot be had.
     """
     deployment.may_begin(environment, allow_dirty=allow_dirty, approved=approved)
-    found = _prepared(environment, layer, names, quality=quality, overrides=overrides or {}, upload=True, say=say)
+    given = overrides or {}
+    found = _prepared(environment, layer, names, quality=quality, overrides=given, route=route, say=say)
     deployment.deploy_stack(
         *(environment, str(found.template), found.stack, found.parameters),
         bucket=found.bucket,
         protected=found.protected,
+        route=route,
+        allow_loss=allow_loss,
         say=say,
     )
 
@@ -73,6 +78,7 @@ def diff(
     *,
     quality: bool = True,
     overrides: Mapping[str, str] | None = None,
+    route: str = deployment.SAM,
     say: Callable[[str], None] = print,
 ) -> previews.Preview:
     """What ``deploy`` would change in a layer that stands. Uploads packages, and changes nothing.
@@ -83,8 +89,10 @@ def diff(
     stack = stack_name(environment, layer, place_of(layer, names))
     if not previews.stands(boto3.client("cloudformation"), stack):
         return previews.Preview(stack, (), is_new=True)
-    found = _prepared(environment, layer, names, quality=quality, overrides=overrides or {}, upload=False, say=say)
-    return deployment.diff_stack(str(found.template), stack, found.parameters, bucket=found.bucket)
+    found = _prepared(environment, layer, names, quality=quality, overrides=overrides or {}, route=None, say=say)
+    return deployment.diff_stack(
+        environment, str(found.template), stack, found.parameters, bucket=found.bucket, route=route
+    )
 
 
 @dataclass(frozen=True)
@@ -105,10 +113,10 @@ def _prepared(
     *,
     quality: bool,
     overrides: Mapping[str, str],
-    upload: bool,
+    route: str | None,
     say: Callable[[str], None],
 ) -> _Prepared:
-    """Compute what a layer's template takes; upload the assets unless they are only looked at."""
+    """Compute what a layer's template takes; upload the assets, unless they are only looked at (no ``route``)."""
     place = place_of(layer, names)
     template = _template(layer, place)
     content = templates.load(template)
@@ -123,9 +131,11 @@ def _prepared(
     decided = {**_wiring(environment, taken, told), **overrides}
     if missing := [name for name, one in taken.items() if name not in given | decided and "Default" not in one]:
         raise DeploymentError(f"a {layer} needs --parameter for {', '.join(missing)}")
-    if upload and layer == "foundations":
-        deployment.deploy_asset_bucket(environment, say=say)
-    package = deployment.upload_assets(environment, quality=quality and layer == "pipeline", upload=upload, say=say)
+    if route and layer == "foundations":
+        deployment.deploy_asset_bucket(environment, route=route, say=say)
+    package = deployment.upload_assets(
+        environment, quality=quality and layer == "pipeline", upload=route is not None, say=say
+    )
     given |= {**package.parameters, **decided}
     parameters = {name: given[name] for name in taken if name in given}
     stack = stack_name(environment, layer, place)

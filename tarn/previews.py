@@ -15,16 +15,15 @@ import re
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 from botocore.exceptions import ClientError
 
-from lake import waiting
-from tarn import assets, changes, resource_schemas, safeguards, templates
-from tarn.changes import ADDED, CHANGED, MAY_BE_REPLACED, MAY_CHANGE, QUEUE, REMOVED, REPLACED, Change
+from tarn import assets, changes, losses, resource_schemas, safeguards, templates
+from tarn.changes import ADDED, CHANGED, MAY_BE_REPLACED, MAY_CHANGE, REMOVED, REPLACED, Change
 from tarn.safeguards import STACK
 
 if TYPE_CHECKING:
@@ -51,6 +50,7 @@ class PreviewError(Exception):
 class Target:
     """What would be deployed: a packaged template, in the bucket that its nested ones are in, and its parameters."""
 
+    environment: str
     stack: str
     template: Path
     bucket: str
@@ -110,7 +110,7 @@ def of(session: boto3.Session, target: Target) -> Preview:
         return _compare(session, target, str(refused))
     if all(one.verb == MAY_CHANGE for one in found):
         found = ()  # what they refer to does not change
-    return Preview(target.stack, _with_messages(session, found))
+    return Preview(target.stack, losses.with_what_they_hold(session, target.environment, found))
 
 
 def _folder_of_templates(session: boto3.Session, target: Target) -> str:
@@ -254,16 +254,6 @@ def _resources(
     return dict(content["Resources"])
 
 
-def _with_messages(session: boto3.Session, found: tuple[Change, ...]) -> tuple[Change, ...]:
-    """Queues that go, with how many messages go with them."""
-    going = {one.physical_id for one in found if one.type == QUEUE and one.verb not in (ADDED, CHANGED)} - {""}
-    if not going:
-        return found
-    sqs = session.client("sqs")
-    held = {url: sum(asdict(waiting.depth(sqs, url)).values()) for url in going}
-    return tuple(replace(one, messages=held.get(one.physical_id, 0)) for one in found)
-
-
 def _compare(session: boto3.Session, target: Target, refusal: str) -> Preview:
     """What differs between the templates that stand and the packaged ones, and between the root's parameters.
 
@@ -294,7 +284,7 @@ def _compare(session: boto3.Session, target: Target, refusal: str) -> Preview:
         for name, value in target.parameters.items()
         if before.get(name) != value
     ]
-    return Preview(target.stack, _with_messages(session, tuple(found)), tuple(notes))
+    return Preview(target.stack, losses.with_what_they_hold(session, target.environment, found), tuple(notes))
 
 
 def _packaged(

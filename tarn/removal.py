@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore.exceptions import ClientError
 
-from tarn import layers
+from tarn import layers, losses
 from tarn.contract import Contract, ContractError
 from tarn.lake import Lake, Status
 from tarn.safeguards import STACK
@@ -24,7 +24,6 @@ from tarn.stack_failures import newest_first
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation.client import CloudFormationClient
 
-IN_FLIGHT = ("OPEN", "READY", "STARTED")
 POLL_SECONDS = 2.0
 
 
@@ -78,7 +77,8 @@ def remove(removal: Removal, say: Callable[[str], None] = print) -> list[str]:
     stack_id = _stack_id(cloudformation, removal.stack)
     if stack_id is None:
         raise RemovalError(f"there is no stack {removal.stack}")
-    data = _data_of(removal)
+    is_dataset = removal.layer == "dataset"
+    data = losses.data_of(removal.environment, removal.place["team"], removal.place["dataset"]) if is_dataset else []
     tree = [stack_id, *_nested(cloudformation, stack_id)]
     seen = {event["EventId"] for one in tree for event in islice(newest_first(cloudformation, one), 1)}
     cloudformation.delete_stack(StackName=stack_id)
@@ -150,7 +150,9 @@ def _under_way(removal: Removal, status: Status) -> Iterator[str]:
             )
     for batch in status.batches:
         ours = {"team": batch["team"], "dataset": batch["dataset"]}
-        if batch["state"] in IN_FLIGHT and all(ours.get(word, name) == name for word, name in removal.place.items()):
+        if batch["state"] in losses.IN_FLIGHT and all(
+            ours.get(word, name) == name for word, name in removal.place.items()
+        ):
             where = f"{batch['team']}/{batch['dataset']}"
             yield f"batch {batch['batch_id']} of {where} is {batch['state']}: wait for its end (tarn status)"
 
@@ -161,20 +163,6 @@ def _is_in(removal: Removal, place: list[str]) -> bool:
         return True
     words = {"team": place[1:2], "pipeline": place[2:3], "dataset": place[3:4]}
     return place[0] == removal.layer and all(words[word] == [name] for word, name in removal.place.items())
-
-
-def _data_of(removal: Removal) -> list[str]:
-    """What is no resource of the stack and stays: files, tables and rows."""
-    if removal.layer != "dataset":
-        return []
-    try:
-        contract = Contract(boto3.client("ssm"), removal.environment)
-        buckets = [contract.foundations(f"{zone}-bucket/name") for zone in ("raw", "stage", "analytics")]
-        database = contract.team(removal.place["team"], "database/name")
-    except ContractError:
-        return []
-    folder = f"{removal.place['team']}/{removal.place['dataset']}/"
-    return [*(f"files below s3://{bucket}/{folder}" for bucket in buckets), f"its table in {database}, and its rows"]
 
 
 def _stack_id(cloudformation: CloudFormationClient, name: str) -> str | None:

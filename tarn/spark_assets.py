@@ -11,6 +11,7 @@ from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 
+from tarn import assets
 from tarn.assets import Asset
 from tarn.templates import ROOT
 
@@ -25,7 +26,7 @@ def find() -> tuple[str, list[Asset]]:
     """The prefix under which both are (the hash of their bytes), and the two."""
     files = [SCRIPT, pack()]
     digest = sha256(b"".join(sha256(file.read_bytes()).digest() for file in files)).hexdigest()
-    prefix = f"assets/{digest}/spark/"
+    prefix = f"{assets.prefix()}/{digest}/spark/"
     return prefix, [Asset(prefix + file.name, file) for file in files]
 
 

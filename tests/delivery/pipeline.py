@@ -224,6 +224,7 @@ def play(delivery: Delivery) -> None:
     failing_test(delivery)
     wrong_buildspecs(delivery)
     changed_by_the_cli(delivery)
+    removed_dataset(delivery)
 
 
 def first(delivery: Delivery) -> None:
@@ -259,7 +260,7 @@ def changed_template(delivery: Delivery) -> None:
 def changed_by_the_cli(delivery: Delivery) -> None:
     """The other route: ``aws cloudformation package`` and ``deploy``, from the same files.
 
-    The last push: the two put what they package under other keys, so that a change of route changes every nested stack.
+    Near the end: the two put what they package under other keys, so that a change of route changes every nested stack.
     """
     with delivery.row("changes a template, TARN_ROUTE=cloudformation", "deployed by the AWS CLI; seen in the lake"):
         same(delivery.kept_days(), {14})
@@ -269,6 +270,34 @@ def changed_by_the_cli(delivery: Delivery) -> None:
         said(build, "Successfully created/updated stack")
         same(delivery.kept_days(), {7})
         delivery.takes_files()
+
+
+def removed_dataset(delivery: Delivery) -> None:
+    """Taken out of the root while a file is on its way; then named in the commit."""
+    with delivery.row("removes a dataset with data in the way", "refused, nothing has changed; named, it goes"):
+        delivery.takes_files()
+        before = delivery.updated()
+        gone = edit("template.yaml", block("  AirlinesDatasetStack:\n"), "")
+        build = delivery.deploy(delivery.push("Remove the airlines", gone), TARN_ROUTE="cloudformation")
+        failed_in(build, "build")
+        said(build, "nothing has changed, deploying", "would lose data")
+        said(build, "- AirlinesDatasetStack/DatasetStack/", "removed", " with ")
+        same(delivery.updated(), before)
+        named = f'\n[{ENVIRONMENT}.allow_loss]\n{STACK} = ["AirlinesDatasetStack"]\n'
+        settings = delivery.repository / "samconfig.toml"
+        commit = delivery.push("Let them go", lambda _: void(settings.write_text(settings.read_text() + named)))
+        build = delivery.deploy(commit, TARN_ROUTE="cloudformation")
+        succeeded(build)
+        said(build, "left behind: files below s3://", "/air/airlines/")
+        contract = Lake(ENVIRONMENT, delivery.session).contract
+        assert "air/airlines" not in map(str, contract.datasets()), "it is still there"
+
+
+def block(head: str) -> str:
+    """A resource of the root, from its name to the blank line behind it."""
+    text = (ROOT / "template.yaml").read_text()
+    begin = text.index(head)
+    return text[begin : text.index("\n\n", begin) + 2]
 
 
 def smoke(delivery: Delivery) -> None:

@@ -67,8 +67,8 @@ def changed(folder: Path, tmp_path: Path) -> Callable[..., previews.Target]:
         text = (copy / "leaf.yaml").read_text()
         assert old in text
         (copy / "leaf.yaml").write_text(text.replace(old, new, 1) if old else text)
-        packaged = deployment.sam_package(str(copy / "root.yaml"), tmp_path / "packaged.yaml", ARTIFACTS)
-        return previews.Target(ROOT, packaged, ARTIFACTS, PARAMETERS | parameters)
+        packaged = deployment.package_template(str(copy / "root.yaml"), tmp_path / "packaged.yaml", ARTIFACTS)
+        return previews.Target("local", ROOT, packaged, ARTIFACTS, PARAMETERS | parameters)
 
     return change
 
@@ -76,8 +76,10 @@ def changed(folder: Path, tmp_path: Path) -> Callable[..., previews.Target]:
 def deploy(folder: Path, **parameters: str) -> None:
     """Package and deploy the nest as a layer is."""
     with tempfile.TemporaryDirectory() as place:
-        packaged = deployment.sam_package(str(folder / "root.yaml"), Path(place) / "packaged.yaml", ARTIFACTS)
-        deployment.sam_deploy("local", packaged, ROOT, PARAMETERS | parameters, bucket=ARTIFACTS, say=lambda _: None)
+        packaged = deployment.package_template(str(folder / "root.yaml"), Path(place) / "packaged.yaml", ARTIFACTS)
+        deployment.deploy_template(
+            "local", packaged, ROOT, PARAMETERS | parameters, bucket=ARTIFACTS, say=lambda _: None
+        )
 
 
 def told(preview: previews.Preview) -> dict[str, str]:

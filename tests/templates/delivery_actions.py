@@ -35,11 +35,13 @@ LOOK = actions(
     "s3: GetObject ListBucket",
     "cloudformation: DescribeStacks DescribeStackEvents ListStackResources GetTemplate GetTemplateSummary",
 )
-# tarn.previews, and `sam package` before it.
+# tarn.previews and tarn.losses, and `sam package` before them.
 PREVIEW = actions(
     "s3: PutObject AbortMultipartUpload",
     "cloudformation: CreateChangeSet DescribeChangeSet DeleteChangeSet",
     "sqs: GetQueueAttributes",
+    "dynamodb: Query",
+    "kms: Decrypt",
 )
 # `sam deploy`, or the AWS CLI; tarn.safeguards after it.
 CHANGE = actions(

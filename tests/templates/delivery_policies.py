@@ -74,6 +74,18 @@ class Resolved:
     def holds(self, condition: str) -> bool:
         return bool(self.value(self.content["Conditions"][condition]))
 
+    def refusals(self) -> dict[str, list[str]]:
+        """What each rule that refuses these parameters says."""
+        found = {
+            name: [
+                one["AssertDescription"]
+                for one in rule["Assertions"]
+                if self.value(rule.get("RuleCondition", True)) and not self.value(one["Assert"])
+            ]
+            for name, rule in self.content["Rules"].items()
+        }
+        return {name: said for name, said in found.items() if said}
+
     def value(self, node: Any) -> Any:
         """A node of the template as CloudFormation would hand it on."""
         if isinstance(node, list):
@@ -107,6 +119,9 @@ class Resolved:
 
     def _equals(self, pair: list[Any]) -> bool:
         return bool(self.value(pair[0]) == self.value(pair[1]))
+
+    def _contains(self, pair: list[Any]) -> bool:
+        return self.value(pair[1]) in self.value(pair[0])
 
     def _not(self, argument: list[Any]) -> bool:
         return not self.value(argument[0])

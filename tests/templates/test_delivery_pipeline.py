@@ -174,6 +174,22 @@ def test_the_artifact_leaves_environments_at_home_and_takes_what_was_built() -> 
     assert {".venv/**/*", ".venvs/**/*"} <= set(left)
 
 
+# Drift
+
+
+def test_drift_is_looked_for_once_a_week_without_anybody_asking() -> None:
+    drift = templates.load(Path("cicd/drift.yaml"))
+    (event,) = drift["Resources"]["DetectDriftStateMachine"]["Properties"]["Events"].values()
+    assert event["Type"] == "ScheduleV2"
+    assert event["Properties"]["FlexibleTimeWindow"] == {"Mode": "OFF"}
+    assert event["Properties"].get("State", "ENABLED") == "ENABLED"
+    assert event["Properties"]["ScheduleExpression"] == {"Ref": "ScheduleExpression"}
+    # minute, hour, day of the month, month, day of the week, year: EventBridge Scheduler user guide, "Schedule types"
+    assert re.fullmatch(
+        r"cron\(\d+ \d+ \? \* (MON|TUE|WED|THU|FRI|SAT|SUN) \*\)", drift["Parameters"]["ScheduleExpression"]["Default"]
+    )
+
+
 # What is refused before anything is made
 
 
@@ -181,13 +197,7 @@ def refusals(**given: str) -> list[str]:
     resolved = Resolved(
         "template.yaml", **{"Pipelines": "none", "SourceKind": "codecommit", "LastEnvironment": "dev", **given}
     )
-    return [
-        found["AssertDescription"]
-        for rule in DELIVERY["Rules"].values()
-        if resolved.value(rule["RuleCondition"])
-        for found in rule["Assertions"]
-        if not resolved.value(found["Assert"])
-    ]
+    return [said for rule in resolved.refusals().values() for said in rule]
 
 
 @pytest.mark.parametrize(
@@ -248,6 +258,8 @@ def test_a_taskcat_test_gives_what_its_template_takes(name) -> None:
     computed = {"AssetBucketName"}  # `make taskcat` writes it
     needed = {parameter for parameter, one in taken.items() if "Default" not in one}
     assert needed - set(test["parameters"]) <= computed
+    if test["template"].endswith("delivery.yaml"):
+        assert refusals(**test["parameters"]) == []
 
 
 def test_taskcat_has_each_combination_that_is_supported() -> None:
@@ -259,5 +271,9 @@ def test_taskcat_has_each_combination_that_is_supported() -> None:
     assert any("AdoptedRawBucketName" in one for one in lakes)
     assert len({one["EnvironmentName"] for one in lakes}) == len(lakes), "their tables and buckets stay"
     assert {one["SourceKind"] for one in deliveries} == {"codecommit", "connection"}
+    providers = set(DELIVERY["Parameters"]["ConnectionProvider"]["AllowedValues"]) - {"none"}
+    assert {one["ConnectionProvider"] for one in deliveries if one["SourceKind"] == "connection"} == providers
+    teams = [one for one in deliveries if one.get("DeliveryName", "lake") != "lake"]
+    assert [one["Pipelines"] for one in teams] == ["main"]
     assert {one["LastEnvironment"] for one in deliveries} == {"dev", "test", "prod"}
     assert {one.get("ApproveTest", "true") for one in deliveries} == {"true", "false"}

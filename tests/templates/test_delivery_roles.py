@@ -308,9 +308,19 @@ def test_every_role_that_is_made_for_a_team_stands_under_its_boundary() -> None:
 def test_a_team_uploads_where_nobody_else_deploys_from() -> None:
     bucket = f"arn:aws:s3:::tarn-dev-assets-{HERE}-{REGION}"
     deploys = role("team_role.yaml", "DeployRole", DeliveryName="air")
-    assert deploys.may("s3:PutObject", f"{bucket}/packages/air/0123.zip")
-    assert not deploys.may("s3:PutObject", f"{bucket}/packages/0123.zip")
-    assert not deploys.may("s3:PutObject", f"{bucket}/packages/sky/0123.zip")
+    for place in ("packages", "assets"):
+        assert deploys.may("s3:PutObject", f"{bucket}/{place}/air/0123.zip"), place
+        assert not deploys.may("s3:PutObject", f"{bucket}/{place}/0123.zip"), place
+        assert not deploys.may("s3:PutObject", f"{bucket}/{place}/sky/0123.zip"), place
+
+
+@pytest.mark.parametrize("name", ["DeployRole", "DiffRole"])
+def test_of_the_batches_under_way_a_team_sees_its_own(name) -> None:
+    table = f"arn:aws:dynamodb:{REGION}:{HERE}:table/tarn-dev-foundations-BatchesTable"
+    asks = role("team_role.yaml", name, DeliveryName="air")
+    assert asks.may("dynamodb:Query", table, {"dynamodb:LeadingKeys": ["air#flights"]})
+    assert not asks.may("dynamodb:Query", table, {"dynamodb:LeadingKeys": ["sky#weather"]})
+    assert not asks.may("dynamodb:Query", table)
 
 
 def test_the_smoke_test_is_of_dev_alone() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tarn import changes
-from tarn.changes import ADDED, CHANGED, MAY_BE_REPLACED, MAY_CHANGE, QUEUE, REMOVED, REPLACED, Change
+from tarn.changes import ADDED, CHANGED, MAY_BE_REPLACED, MAY_CHANGE, REMOVED, REPLACED, Change
+from tarn.losses import QUEUE
 
 TABLE = Change("Foundations/Catalog/ObjectsTable", "AWS::DynamoDB::Table", REPLACED, ("KeySchema",), keeps=True)
 ROLE = Change("Air/Role", "AWS::IAM::Role", CHANGED, ("Policies",))
@@ -20,9 +21,9 @@ def test_a_holder_of_data_that_goes_loses_data_also_when_it_is_kept(holder: str,
 
 
 def test_a_queue_loses_data_when_it_has_messages() -> None:
-    assert Change("A", QUEUE, REMOVED, messages=3).loses_data
+    assert Change("A", QUEUE, REMOVED, holds="3 messages in it").loses_data
     assert not Change("A", QUEUE, REMOVED).loses_data
-    assert "with 3 messages in it" in Change("A", QUEUE, REMOVED, messages=3).effect()
+    assert "with 3 messages in it" in Change("A", QUEUE, REMOVED, holds="3 messages in it").effect()
 
 
 def test_what_loses_data_comes_first_and_additions_last() -> None:

@@ -20,8 +20,8 @@ def test_an_environment_is_protected_unless_it_says_otherwise(given: dict[str, s
     assert deployment.is_protected(given) is protected
 
 
-def test_the_aws_cli_is_told_the_defaults_as_well(monkeypatch) -> None:
-    """It keeps the value before as well: what `tarn package` prints is all that it is told."""
+def test_whoever_deploys_by_hand_is_told_the_defaults_as_well(monkeypatch) -> None:
+    """taskcat, and other programs, are told what `tarn package` prints and nothing else."""
     monkeypatch.setattr(deployment, "prepare", lambda *_, **__: deployment.Package("b", {"AssetBucketName": "b"}))
     printed = CliRunner().invoke(cli.app, ["package", "-e", "local"]).stdout.splitlines()
     assert {"AssetBucketName=b", "LogRetentionDays=30"} <= set(printed)

@@ -78,7 +78,7 @@ def _makes_nothing(monkeypatch: pytest.MonkeyPatch, _at_a_workstation: None) -> 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("something was made")
 
-    monkeypatch.setattr(deployment, "sam_deploy", refuse)
+    monkeypatch.setattr(deployment, "deploy_template", refuse)
     monkeypatch.setattr(deployment, "upload_assets", refuse)
 
 

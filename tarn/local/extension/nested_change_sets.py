@@ -6,6 +6,7 @@ whose id stands in the parent's change, as CloudFormation answers it. A value th
 itself will know (an output of a new stack) is CloudFormation's own placeholder; a nested template
 that refuses it makes the whole change set FAILED, as on AWS. Which property's change replaces a resource
 stock knows for some types; for the others CloudFormation's own schema decides, not "Conditionally".
+What only a condition lets in or leaves out is a change here, with the option and without.
 
 Source: CloudFormation user guide, "Change sets for nested stacks".
 """
@@ -78,11 +79,13 @@ class NestedChangeSets:
     def create(self, request: Record) -> Answer:
         """The stock change set, and one for each nested stack in it when these are asked for."""
         answer = self._stock["CreateChangeSet"](request)
-        if answer[0] != 200 or _value(request, "IncludeNestedStacks").lower() != "true":
+        if answer[0] != 200:
             return answer
         record = self._change_sets[_id_in(answer)]
-        record["_nested"] = {}
         self._heed_conditions(record)
+        if _value(request, "IncludeNestedStacks").lower() != "true":
+            return answer
+        record["_nested"] = {}
         for change in record["Changes"]:
             one = change["ResourceChange"]
             if one["ResourceType"] == STACK and one["Action"] in ("Add", "Modify"):
