@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -29,17 +29,19 @@ class Told:
 
 
 def newest(messages: Mapping[str, Landed]) -> dict[str, Item]:
-    """The newest version of each object in a message batch, by id.
+    """The newest version of each object in a message batch, by id, with the sequencers of the others.
 
     Of two versions the older has been superseded already: the router writes the newer's row before it sends its
-    message. Both messages share the newer's outcome.
+    message. Both messages share the newer's outcome; what an earlier try staged of the older is settled with it.
     """
-    items: dict[str, Item] = {}
+    versions: dict[str, dict[str, Item]] = {}
     for message in messages.values():
-        known = items.get(message.item.id)
-        if known is None or known.sequencer < message.item.sequencer:
-            items[message.item.id] = message.item
-    return items
+        versions.setdefault(message.item.id, {})[message.item.sequencer] = message.item
+    found = {}
+    for identity, items in versions.items():
+        *older, last = sorted(items)
+        found[identity] = replace(items[last], older=tuple(older))
+    return found
 
 
 def machine_input(messages: Mapping[str, Landed], transform_function_arns: Mapping[tuple[str, str], str]) -> str:

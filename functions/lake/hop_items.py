@@ -33,13 +33,17 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Item:
-    """One version of a raw object; ``size`` in bytes, ``version_id`` None in an unversioned bucket."""
+    """One version of a raw object; ``size`` in bytes, ``version_id`` None in an unversioned bucket.
+
+    ``older`` has the sequencers of its former versions whose messages are settled together with this one's.
+    """
 
     id: str
     key: str
     size: int
     version_id: str | None
     sequencer: str
+    older: tuple[str, ...] = ()
 
     @staticmethod
     def of(told: Mapping[str, Any]) -> Item:
@@ -56,7 +60,8 @@ class Item:
                 "version_id": str() | None as version_id,
                 "sequencer": str(sequencer),
             } if size >= 0 and identity.endswith(f"/{key}"):
-                return Item(identity, key, size, version_id, names.padded_sequencer(sequencer))
+                older = tuple(map(str, told.get("older", ())))
+                return Item(identity, key, size, version_id, names.padded_sequencer(sequencer), older)
         raise MalformedMessageError(f"not an item of schema {rows.SCHEMA}: {json.dumps(told)[:500]}")
 
     @property

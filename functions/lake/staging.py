@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs.client import SQSClient
 
 SUPERSEDED_REASON = "superseded"
+REFUSALS = (Outcome.QUARANTINED, Outcome.TOO_LARGE)
 FAILS_ALONE = (ClientError, BotoCoreError, rows.ConditionFailedError, catalog.UnreadableRowError)
 """What is wrong with one object, and must not keep the others of its group."""
 
@@ -93,14 +94,22 @@ def record(
     """
     settled: dict[str, Settled] = {}
     staged: dict[str, Item] = {}
+    told: dict[str, Result] = {}
     for item in items:
         result = results.get(item.id) or Result(item.id, Outcome.FAILED, "the transform told nothing of it")
-        if result.outcome == Outcome.STAGED:
+        try:
+            for sequencer in item.older:
+                _supersede(clients.objects, destination, replace(item, sequencer=sequencer), catalog.REPLACED, now)
+            told[item.id] = _in_view_of_earlier_tries(clients.objects, destination, item, result)
+        except FAILS_ALONE as error:
+            settled[item.id] = _failed(item.id, error)
+            continue
+        if told[item.id].outcome == Outcome.STAGED:
             staged[item.id] = item
         else:
-            settled[item.id] = _refuse(clients.objects, destination, item, result, now)
+            settled[item.id] = _refuse(clients.objects, destination, item, told[item.id], now)
     if staged:
-        settled |= _stage(clients, destination, staged, results, now)
+        settled |= _stage(clients, destination, staged, told, now)
     return list(settled.values())
 
 
@@ -108,6 +117,55 @@ def announcement(tag: str, row: Mapping[str, Any]) -> Message:
     """What the dataset's queue is told of a staged object with this row."""
     told = {name: row.get(name) for name in ("id", "team", "dataset", "size", "sequencer", "version_id")}
     return Message(tag, {"schema": rows.SCHEMA, **told}, f"{row['team']}/{row['dataset']}")
+
+
+def _supersede(objects: Table, destination: Destination, item: Item, reason: str, now: datetime) -> None:
+    """A version that is its raw object's no longer goes no further, whoever staged it or is about to.
+
+    An earlier try may have staged it and died before the raw row named it, and its message is settled now: nobody else
+    would retire it. One that is late finds the row that stands here.
+    """
+    staged_id = names.object_id(destination.stage_bucket, item.stage_key)
+    row = {
+        "id": staged_id,
+        "schema": rows.SCHEMA,
+        "zone": "stage",
+        "team": destination.team,
+        "dataset": destination.dataset,
+        "sequencer": item.sequencer,
+        "state": catalog.SUPERSEDED,
+        "reason": reason,
+        "source_id": item.id,
+    }
+    try:
+        rows.put(objects, row, Attr("id").not_exists())
+    except rows.ConditionFailedError:
+        catalog.retire(objects, staged_id, reason, now)
+
+
+def _in_view_of_earlier_tries(objects: Table, destination: Destination, item: Item, result: Result) -> Result:
+    """The result; but a try that staged this version and died before the raw row named it is ended, not refused.
+
+    The dataset may have been deployed anew since, or its Python taken longer: what was staged may be published already.
+    """
+    if result.outcome not in REFUSALS:
+        return result
+    staged_id = names.object_id(destination.stage_bucket, item.stage_key)
+    found = rows.get_many(objects, [item.id, staged_id])
+    staged = found.get(staged_id)
+    if staged is None or catalog.readable(staged, ["state"])["state"] == catalog.SUPERSEDED:
+        return result
+    if found.get(item.id, {}).get("staged_id") == staged_id:
+        return result
+    return Result(
+        item.id,
+        Outcome.STAGED,
+        cut(f"by an earlier try; {result.outcome} now: {result.reason}"),
+        size=int(staged["size"]),
+        etag=str(staged["etag"]),
+        version_id=staged.get("version_id"),
+        rows=None if staged.get("rows") is None else int(staged["rows"]),
+    )
 
 
 def _stage(
@@ -269,7 +327,7 @@ def _refuse(objects: Table, destination: Destination, item: Item, result: Result
 
     What was staged already stands, and an object that a newer version has replaced needs nobody.
     """
-    if result.outcome in (Outcome.QUARANTINED, Outcome.TOO_LARGE):
+    if result.outcome in REFUSALS:
         state = result.outcome.value
         values = {"state": state, "reason": result.reason}
         values |= catalog.attention(destination.team, destination.dataset, item.id, state, now)
@@ -287,8 +345,7 @@ def _refuse(objects: Table, destination: Destination, item: Item, result: Result
             return _failed(item.id, error)
     if result.outcome == Outcome.GONE:
         try:
-            # An earlier try may have staged this version and died before the raw row named it: nobody else retires it.
-            catalog.retire(objects, names.object_id(destination.stage_bucket, item.stage_key), catalog.RAW_DELETED, now)
+            _supersede(objects, destination, item, catalog.RAW_DELETED, now)
         except FAILS_ALONE as error:
             return _failed(item.id, error)
     return Settled(item.id, result.outcome, result.reason)

@@ -14,6 +14,7 @@ from botocore.client import BaseClient
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from lake import catalog, names, python_transform
+from tests.faults.killing import Death, dying
 from tests.integration import first_hop_world
 from tests.integration.first_hop_world import DATASET, NOON, OWN_FUNCTION, START_BATCH, TEAM, Hop, counting
 from tests.integration.tables import Lake, lake, receive_all
@@ -273,6 +274,59 @@ def test_a_crash_at_any_call_comes_back_and_ends_alike(
     assert (fresh.raw(message)["state"], staged["state"]) == ("STAGED", "STAGED")
     bodies = receive_all(hop.lake.sqs, hop.lake.dataset_queue_url)
     assert {body["id"] for body in bodies} == {fresh.staged_id(message)}
+
+
+def dies_before_its_raw_row(hop: Hop, message: dict[str, Any]) -> None:
+    """A try stages the object, announces it, and dies before the raw row names it."""
+    hop.go(hop.land("warm.csv", GOOD))
+    receive_all(hop.lake.sqs, hop.lake.dataset_queue_url)
+    death = Death(6, after=False)
+    with dying(death):
+        hop.go(message)
+    assert death.calls == ["GetObject", "PutObject", "BatchGetItem", "PutItem", "SendMessageBatch", "UpdateItem"]
+    assert (hop.raw(message)["state"], (hop.staged(message) or {}).get("state")) == ("LANDED", "STAGED")
+
+
+@pytest.mark.parametrize("newer", [GOOD, "carrier,delay\nUA,late\n"], ids=["staged", "refused"])
+@pytest.mark.parametrize("claimed", [False, True], ids=["in no batch", "claimed"])
+def test_what_a_dead_try_staged_is_settled_with_the_newer_version_beside_it(
+    hop: Hop, newer: str, claimed: bool
+) -> None:
+    """Both messages are gone then: nobody else would retire it, and both versions would be published."""
+    old = hop.land("a.csv", GOOD + "DL,1\n")
+    dies_before_its_raw_row(hop, old)
+    new = hop.land("a.csv", newer)
+    if claimed:
+        hop.lake.objects.put_item(Item={**(hop.staged(old) or {}), "state": "BATCHED", "batch_id": "b"})
+    assert hop.go(old, new) == []
+    former = hop.staged(old) or {}
+    assert former["state"] == ("STALE" if claimed else "SUPERSEDED")
+    assert ((hop.staged(new) or {}).get("state") == "STAGED") is (newer == GOOD)
+
+
+def test_an_older_version_whose_run_is_late_finds_itself_superseded(hop: Hop) -> None:
+    """Its message, which SQS delivered twice, is settled with the newer one's before that run stages it."""
+    old, new = hop.land("a.csv", GOOD + "DL,1\n"), hop.land("a.csv", GOOD)
+    assert hop.go(old, new) == []
+    tombstone = hop.staged(old) or {}
+    assert (tombstone["state"], tombstone["source_id"]) == ("SUPERSEDED", old["id"])
+    receive_all(hop.lake.sqs, hop.lake.dataset_queue_url)
+    assert hop.go(old) == []
+    assert (hop.staged(old) or {})["state"] == "SUPERSEDED"
+    assert receive_all(hop.lake.sqs, hop.lake.dataset_queue_url) == []
+
+
+def test_a_try_that_died_is_ended_though_the_dataset_refuses_the_object_now(hop: Hop) -> None:
+    """What it staged may be published already: the raw object cannot be held back any more."""
+    message = hop.land("a.csv", GOOD)
+    dies_before_its_raw_row(hop, message)
+    hop.register(columns=[{"name": "other", "type": "int"}])
+    hop.reload()
+    assert hop.go(message) == []
+    outcome, reason = hop.machine.outcomes[message["id"]]
+    assert (outcome, reason.partition(":")[0]) == ("STAGED", "by an earlier try; QUARANTINED now")
+    assert hop.raw(message)["staged_id"] == hop.staged_id(message)
+    assert hop.lake.attention() == []
 
 
 def test_an_error_of_one_object_is_its_own(hop: Hop, broken: Callable[..., None]) -> None:
