@@ -130,6 +130,7 @@ def _on_queues_and_topics(of: Belongings) -> Iterator[Attempt]:
         yield Attempt("receive a message", "sqs", "receive_message", {**at, "VisibilityTimeout": 0})
         yield Attempt("delete a message", "sqs", "delete_message", {**at, "ReceiptHandle": "none"})
         yield Attempt("count messages", "sqs", "get_queue_attributes", {**at, "AttributeNames": ["All"]})
+        yield Attempt("ask whose queue it is", "sqs", "list_queue_tags", at)
     for arn in of.by_type["AWS::SNS::Topic"]:
         yield Attempt("notify", "sns", "publish", {"TopicArn": arn, "Message": ""})
 
