@@ -191,7 +191,9 @@ def test_another_team_is_refused(registrar: Registrar) -> None:
 
 @pytest.mark.parametrize("resource_type", ["Custom::TarnPipeline", "Custom::TarnDataset"])
 @pytest.mark.parametrize(
-    ("team", "said"), [("sky", "carries tarn:team=sky"), (None, "carries no tag tarn:team")], ids=["another's", "nobody's"]
+    ("team", "said"),
+    [("sky", "carries tarn:team=sky"), (None, "carries no tag tarn:team")],
+    ids=["another's", "nobody's"],
 )
 def test_a_queue_that_is_not_the_teams_is_refused_and_the_row_stays(
     registrar: Registrar, resource_type: str, team: str | None, said: str
