@@ -16,7 +16,7 @@ from typing import Any
 
 import boto3
 
-from tarn import assets, deployment, previews, templates
+from tarn import assets, deployment, preconditions, previews, templates
 from tarn.contract import Contract
 from tarn.deployment import DeploymentError
 
@@ -85,6 +85,7 @@ def diff(
 
     Raises:
         DeploymentError: a name or a parameter is missing or unknown, or the deployment would be refused.
+        PreconditionError: the stack is something else's.
     """
     stack = stack_name(environment, layer, place_of(layer, names))
     if not previews.stands(boto3.client("cloudformation"), stack):
@@ -116,8 +117,13 @@ def _prepared(
     route: str | None,
     say: Callable[[str], None],
 ) -> _Prepared:
-    """Compute what a layer's template takes; upload the assets, unless they are only looked at (no ``route``)."""
+    """Compute what a layer's template takes; upload the assets, unless they are only looked at (no ``route``).
+
+    A stack that is something else's is refused before that.
+    """
     place = place_of(layer, names)
+    stack = stack_name(environment, layer, place)
+    preconditions.check_stack(boto3.client("cloudformation"), stack, layer=layer, place=place)
     template = _template(layer, place)
     content = templates.load(template)
     taken = content["Parameters"]
@@ -138,7 +144,6 @@ def _prepared(
     )
     given |= {**package.parameters, **decided}
     parameters = {name: given[name] for name in taken if name in given}
-    stack = stack_name(environment, layer, place)
     return _Prepared(template, stack, package.bucket, parameters, deployment.is_protected(given))
 
 

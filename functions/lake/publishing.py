@@ -60,7 +60,7 @@ TABLE_INPUT = (
     "TableType",
     "Parameters",
 )
-"""What of a table as Glue tells it may be given back to UpdateTable."""
+"""What of a table as Glue tells it may be given back to UpdateTable, which takes no empty text."""
 
 
 class PendingLayoutError(Exception):
@@ -421,7 +421,7 @@ def _create_table(glue: GlueClient, table: PublishedTable) -> bool:
 
 def _update_table(glue: GlueClient, table: PublishedTable, stands: TableTypeDef, columns: Sequence[Column]) -> bool:
     """False when the table has changed since it was read (``VersionId`` makes the write conditional)."""
-    given: dict[str, Any] = {name: stands[name] for name in TABLE_INPUT if name in stands}  # type: ignore[literal-required]
+    given: dict[str, Any] = {name: stands[name] for name in TABLE_INPUT if stands.get(name)}  # type: ignore[literal-required]
     described = [{"Name": one.name, "Type": one.kind} for one in columns]
     known = {one["Name"]: one for one in stands["StorageDescriptor"]["Columns"]}
     given["StorageDescriptor"] = {

@@ -21,6 +21,7 @@ from lake.registration import RegistrationError
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.service_resource import Table
     from mypy_boto3_s3.client import S3Client
+    from mypy_boto3_sqs.client import SQSClient
 
 DATASET_TYPE = "Custom::TarnDataset"
 PIPELINE_TYPE = "Custom::TarnPipeline"
@@ -35,6 +36,10 @@ MOST_NAMED = 20
 """Of what stands in the way of a removal; the rest is counted."""
 MOST_TEXT_BYTES = 1_000_000
 """Of an SQL or rules file: what is longer is no such text."""
+TEAM_TAG = "tarn:team"
+"""All of a team's things carry it, and the boundary tells them apart by it."""
+NOT_THE_TEAMS = ("AccessDenied", "AccessDeniedException", "AWS.SimpleQueueService.NonExistentQueue", "InvalidAddress")
+"""What SQS answers of a queue that the boundary keeps from the registrar, that is not there, or that is no queue."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,7 @@ class Registered:
 def register(
     table: Table,
     s3: S3Client,
+    sqs: SQSClient,
     *,
     team: str,
     owner: str,
@@ -63,7 +69,7 @@ def register(
     """Check and write a registration of ``team`` under its owner's name (StackId/LogicalId).
 
     Raises:
-        RegistrationError: the properties, SQL or rules are refused, or another stack owns the name.
+        RegistrationError: the properties, queue, SQL or rules are refused, or another stack owns the name.
     """
     if resource_type not in KINDS:
         raise RegistrationError(
@@ -72,6 +78,8 @@ def register(
     model, kind = KINDS[resource_type]
     given = registration.read(model, properties)
     _require_team(given.team, team)
+    if not isinstance(given, registration.Team):
+        require_queue(sqs, given)
     if isinstance(given, registration.Dataset):
         check_assets(s3, given)
         check_place(table, given)
@@ -267,6 +275,27 @@ def check_assets(s3: S3Client, dataset: registration.Dataset) -> None:
             findings += [f"{name}: {line}" for line in str(error).splitlines() if line.strip()]
     if findings:
         raise RegistrationError(findings)
+
+
+def require_queue(sqs: SQSClient, given: registration.Dataset | registration.Pipeline) -> None:
+    """Refuse a queue that does not carry the team's tag: the router may send to the queues of every team.
+
+    Raises:
+        RegistrationError: naming the queue, and the tag that it must carry.
+    """
+    try:
+        carried = sqs.list_queue_tags(QueueUrl=given.queue_url).get("Tags", {}).get(TEAM_TAG)
+    except ClientError as error:
+        if (code := error.response["Error"]["Code"]) not in NOT_THE_TEAMS:
+            raise
+        found = f"cannot be asked for its tags ({code})"
+    else:
+        if carried == given.team:
+            return
+        found = f"carries {TEAM_TAG}={carried}" if carried else f"carries no tag {TEAM_TAG}"
+    raise RegistrationError(
+        [f"QueueUrl: given {given.queue_url!r}; {found}, and must be a queue of the team, with {TEAM_TAG}={given.team}"]
+    )
 
 
 def _require_team(given: str, own: str) -> None:

@@ -31,7 +31,8 @@ class Settings:
 SETTINGS = settings.read(Settings)
 DATASETS = boto3.resource("dynamodb").Table(SETTINGS.datasets_table_name)
 S3 = boto3.client("s3")
-MOVER = handover.Mover(boto3.client("sqs"))
+SQS = boto3.client("sqs")
+MOVER = handover.Mover(SQS)
 
 
 @logger.inject_lambda_context
@@ -57,6 +58,7 @@ def _apply(event: Mapping[str, Any], known_id: str) -> str:
     registered = registrar.register(
         DATASETS,
         S3,
+        SQS,
         team=SETTINGS.team_name,
         owner=owner,
         resource_type=resource_type,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Container, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import boto3
 from botocore.exceptions import ClientError
@@ -64,6 +65,35 @@ class Part:
 
     def __str__(self) -> str:
         return f"{self.sid}: {self.kind} {self.text}"
+
+
+class Unseen(NamedTuple):
+    """Patterns of a part that stays, though no question of the embedded AWS needs it, and why."""
+
+    role: str
+    sid: str
+    text: str
+    reason: str
+
+    def is_about(self, role: str, part: Part) -> bool:
+        """Whether this tells why the part of that role stays."""
+        return all(map(fnmatchcase, (role, part.sid, part.text), self[:3]))
+
+
+def without_need(
+    parts: Iterable[tuple[str, Part]], known: Collection[Unseen], may_be_needed: Container[str] = ()
+) -> tuple[str, set[Unseen]]:
+    """The spare parts for which nothing known tells why they stay, a line each, and what is known of no spare part.
+
+    Of reasons that ``may_be_needed``, a run asks for the part and the next does not.
+    """
+    unexplained, stale = [], set(known)
+    for role, part in parts:
+        reasons = {one for one in known if one.is_about(role, part)}
+        stale -= reasons
+        if not reasons:
+            unexplained.append(f"{role}: {part}")
+    return "\n".join(sorted(unexplained)), {one for one in stale if one.reason not in may_be_needed}
 
 
 def recorded(state: Path) -> list[Question]:
@@ -121,10 +151,13 @@ class Judge:
     def __init__(self, session: boto3.Session) -> None:
         self._session = session
         self._resource_policy = cache(self._read_resource_policy)
+        self._queue_tags = cache(self._read_queue_tags)
 
     def allows(self, role: Role, question: Question) -> bool:
         """Whether the role, as it stands, may do what the question asks."""
         account, service = role.arn.split(":")[4], question.action.partition(":")[0]
+        # Of a queue alone: nothing of another team is asked for but the queue that a registration names.
+        tags = self._queue_tags(question.resource) if service == "sqs" else {}
         context = EvalContext(
             principal_arn=f"arn:aws:sts::{account}:assumed-role/{role.arn.rpartition('/')[2]}/session",
             principal_type="AssumedRole",
@@ -133,7 +166,9 @@ class Judge:
             resource_arn=question.resource,
             region="",
             secure_transport=True,
-            service_context={"aws:tagkeys": None} | {key.lower(): value for key, value in question.context.items()},
+            service_context={"aws:tagkeys": None}
+            | {key.lower(): value for key, value in question.context.items()}
+            | {f"aws:resourcetag/{key}": value for key, value in tags.items()},
         )
         limits = () if role.boundary is None else ([_parsed(role.boundary)],)
         result = evaluate(context, [_parsed(role.statements)], *limits)
@@ -159,16 +194,21 @@ class Judge:
                 if all(self.allows(less, one) == one.is_allowed for one in concerned):
                     yield part
 
-    def spare_parts_of_all(
-        self, roles: Iterable[Role], questions: Iterable[Question]
-    ) -> Iterator[tuple[str, set[Part]]]:
-        """By logical id: what none of the roles that are made of the same text needs."""
+    def spare_parts_of_all(self, roles: Iterable[Role], questions: Iterable[Question]) -> Iterator[tuple[str, Part]]:
+        """With a role's logical id: what none of the roles that are made of the same text needs."""
         same, asked = defaultdict(list), asked_by(questions)
         for role in roles:
             same[role.text].append(role)
         for alike in same.values():
             parts = (set(self.spare_parts(role, asked[role.arn])) for role in alike)
-            yield alike[0].logical_id, _wholes_first(alike[0], set.intersection(*parts))
+            for part in _wholes_first(alike[0], set.intersection(*parts)):
+                yield alike[0].logical_id, part
+
+    def _read_queue_tags(self, arn: str) -> dict[str, str]:
+        sqs = self._session.client("sqs")
+        with suppress(ClientError):
+            return dict(sqs.list_queue_tags(QueueUrl=_queue_url(sqs, arn)).get("Tags", {}))
+        return {}
 
     def _read_resource_policy(self, service: str, arn: str) -> str | None:
         """What the resource itself says, for the services where it has a say."""
@@ -222,10 +262,14 @@ def _parsed(statements: Iterable[Statement]) -> Any:
     return parse_policy_document({"Statement": list(statements)})
 
 
+def _queue_url(sqs: Any, arn: str) -> str:
+    return str(sqs.get_queue_url(QueueName=arn.rpartition(":")[2])["QueueUrl"])
+
+
 _POLICIES = {
-    "sqs": lambda sqs, arn: sqs.get_queue_attributes(
-        QueueUrl=sqs.get_queue_url(QueueName=arn.rpartition(":")[2])["QueueUrl"], AttributeNames=["Policy"]
-    )["Attributes"].get("Policy"),
+    "sqs": lambda sqs, arn: sqs.get_queue_attributes(QueueUrl=_queue_url(sqs, arn), AttributeNames=["Policy"])[
+        "Attributes"
+    ].get("Policy"),
     "sns": lambda sns, arn: sns.get_topic_attributes(TopicArn=arn)["Attributes"].get("Policy"),
     "s3": lambda s3, arn: s3.get_bucket_policy(Bucket=arn.rpartition(":")[2].partition("/")[0])["Policy"],
     "kms": lambda kms, arn: kms.get_key_policy(KeyId=arn, PolicyName="default")["Policy"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,8 +13,11 @@ from typing import Any
 
 import pytest
 
+from tarn import templates
 from tarn.lake import Lake
 from tarn.local import engines
+from tests.e2e import authorization, trespass
+from tests.e2e.authorization import Judge, Role, Unseen
 from tests.e2e.lake_world import (
     Demo,
     end_of,
@@ -44,7 +48,8 @@ def lake(tmp_path_factory) -> Iterator[Demo]:
     """What ``make engines`` leaves."""
     state = tmp_path_factory.mktemp("engines")
     command = [sys.executable, "-m", "tarn.local.engines", "--keep", str(state)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "TARN_RECORD_DECISIONS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     with seen(state) as session:
         yield Demo(done.returncode, done.stdout + done.stderr, state, Lake("local", session), session)
 
@@ -149,3 +154,86 @@ def applications(lake: Demo) -> list[str]:
                 kind = "AWS::EMRServerless::Application"
                 found += [each["PhysicalResourceId"] for each in resources if each["ResourceType"] == kind]
     return found
+
+
+# Who may do what: the roles of jobs on other engines, and what the machine of batches may do with these
+
+ROOT = "tarn-local"
+JOB_ROLES = ("TransformTaskRole", "TransformTaskStartRole", "ServerlessJobRole", "StepRole", "NotebookRole")
+IMAGE = "the image is this machine's: nobody pulls it"
+PARTS = "what is larger than a part is uploaded in parts: all is small here"
+AGAIN = "for a second try after a crash, which leaves files of the first"
+GROUP = "the embedded AWS asks of a group by its name, and AWS by its name and :*, as GetAtt gives it"
+STOPPED = "asked for when an execution is stopped in this engine's task (tests/integration/test_local_engines.py)"
+TABLE = "Step Functions' own list for .sync"
+UNSEEN = (
+    *(Unseen(role, "AskForTheRegistrysPassword", "*", IMAGE) for role in ("TransformTaskStartRole", "NotebookRole")),
+    *(Unseen(role, "PullTheImage", "*", IMAGE) for role in ("TransformTaskStartRole", "NotebookRole")),
+    *(Unseen(role, "WriteWhatIsPending", "s3:AbortMultipartUpload", PARTS) for role in JOB_ROLES[:1] + JOB_ROLES[2:]),
+    *(Unseen(role, "WriteWhatIsPending", "s3:DeleteObject", AGAIN) for role in JOB_ROLES[:1] + JOB_ROLES[2:]),
+    *(Unseen(role, "WriteWhatIsPending", "s3:ListMultipartUploadParts", PARTS) for role in JOB_ROLES[2:4]),
+    *(Unseen(role, "CleanUpUploadsOfItsCommitter", "*", PARTS) for role in JOB_ROLES[2:4]),
+    *(Unseen(role, "FindTheBuckets", "*", "EMR looks for a bucket's region; here is one") for role in JOB_ROLES[2:4]),
+    *(
+        Unseen(role, "ListTheTeamsStagedObjects", "*", "without it S3 answers a HEAD of nothing with 403, and here 404")
+        for role in JOB_ROLES[2:4]
+    ),
+    *(
+        Unseen(role, "ListWhatIsPending", "*/_pending", "S3A may ask for a folder without a slash")
+        for role in JOB_ROLES[2:4]
+    ),
+    Unseen("TransformTaskStartRole", "WriteItsLog", "*", GROUP),
+    Unseen("ServerlessJobRole", "WriteItsLog", "*", GROUP),
+    Unseen("ServerlessJobRole", "FindItsLog", "*", "EMR Serverless looks for the group; here it is named"),
+    Unseen(
+        "NotebookRole", "WriteItsLogs", "logs:DescribeLogStreams", "SageMaker looks for the stream; here it is named"
+    ),
+    Unseen("*StateMachineRole", "Look*", "ecs:StopTask", STOPPED),
+    Unseen("*StateMachineRole", "Look*", "elasticmapreduce:CancelSteps", STOPPED),
+    Unseen("*StateMachineRole", "Look*", "elasticmapreduce:ListSteps", TABLE),
+    Unseen("*StateMachineRole", "RunNotebooks*", "sagemaker:StopProcessingJob", STOPPED),
+    Unseen("*StateMachineRole", "RunNotebooks*", "sagemaker:AddTags", TABLE),
+    Unseen("*StateMachineRole", "RunNotebooks*", "sagemaker:ListTags", TABLE),
+)
+
+
+@pytest.fixture(scope="module")
+def roles(lake: Demo) -> list[Role]:
+    return authorization.roles(lake.session, ROOT)
+
+
+def test_every_part_of_what_engines_may_do_is_needed(lake: Demo, roles: list[Role]) -> None:
+    """What every pipeline has is proven in test_least_privilege.py, by the same judge."""
+    policies = templates.load("pipeline/engines.yaml")["Resources"].values()
+    of_machine = {one["Sid"] for policy in policies for one in policy["Properties"]["PolicyDocument"]["Statement"]}
+    spare = [
+        (role, part)
+        for role, part in Judge(lake.session).spare_parts_of_all(roles, authorization.recorded(lake.state))
+        if role in JOB_ROLES or part.sid in of_machine
+    ]
+    unexplained, stale = authorization.without_need(spare, UNSEEN)
+    assert not unexplained, f"nothing needs this: take it away, or say in UNSEEN why it stays\n{unexplained}"
+    assert not stale, f"this is needed now: take it out of UNSEEN\n{stale}"
+
+
+def test_no_role_of_an_engine_reaches_another_teams_things(lake: Demo) -> None:
+    """Every other role is tried in test_isolation.py."""
+    air, sky = (trespass.belongings(lake.session, ROOT, team) for team in ("air", "sky"))
+    of_air = {one.logical_id: one.arn for one in authorization.roles(lake.session, ROOT, "air")}
+    flow = lake.session.client("emr").list_clusters()["Clusters"][0]["Id"]
+    machine = "StageToAnalyticsStateMachineRole"
+    reached, tried = set(), set()
+    for one in authorization.roles(lake.session, ROOT, "sky"):
+        if one.logical_id not in (*JOB_ROLES, machine):
+            continue
+        tried.add(one.logical_id)
+        with trespass.acting_as(lake.session, one.arn) as actor:
+            attempts = [
+                *(*trespass.attempts(air, mine=sky), *trespass.starts(air)),
+                *(*trespass.looks_at_engines(air), *trespass.starts_of_engines(air, of_air, flow)),
+            ]
+            reached |= {f"{one.logical_id} may {attempt.name}" for attempt in attempts if actor.may(attempt)}
+            if one.logical_id == machine:
+                assert {own.name for own in trespass.looks_at_engines(sky) if not actor.may(own)} == set()
+    assert tried == {*JOB_ROLES, machine}
+    assert reached == set()

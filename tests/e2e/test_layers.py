@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -119,6 +120,21 @@ def test_a_layer_tells_what_would_change_in_it_and_changes_nothing(lake, tarn) -
     assert "RouteObjectLogGroup" in done.stdout
     assert "RetentionInDays" in done.stdout
     assert kept_days(lake, "tarn-local-foundations") == {14}
+
+
+def test_a_stack_of_somebody_else_is_neither_deployed_over_nor_removed(lake, tarn) -> None:
+    cloudformation, stack = lake.session.client("cloudformation"), "tarn-local-pipeline-air-other"
+    template = json.dumps({"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}})
+    cloudformation.create_stack(StackName=stack, TemplateBody=template)
+    cloudformation.get_waiter("stack_create_complete").wait(StackName=stack, WaiterConfig={"Delay": 1})
+    before = resources(lake, stack)
+    for command in (("deploy",), ("diff", "local"), ("remove", "--yes")):
+        done = tarn(*command, "--layer", "pipeline", "--team", "air", "--pipeline", "other")
+        assert done.returncode == 1
+        assert f"stack {stack} stands and is no pipeline of Tarn" in done.stderr
+    assert len(before) == 1
+    assert resources(lake, stack) == before
+    cloudformation.delete_stack(StackName=stack)
 
 
 LAYERS = [

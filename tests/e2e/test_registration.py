@@ -173,3 +173,24 @@ def test_a_right_registration_is_a_row_until_its_stack_is_deleted(demo, tmp_path
 
     delete(demo, "trial")
     assert registration(demo, "trial") is None
+
+
+def test_a_pipeline_with_a_queue_of_another_team_is_refused_and_the_owners_row_stays(demo) -> None:
+    """The router may send to every team's queue, so that the row would bring air's files into sky's pipeline."""
+    contract = demo.lake.contract
+    before = registration(demo, "pipeline#main")
+    for pipeline in ("main", "stray"):
+        claim = {
+            "ServiceToken": contract.team("air", "registrar-function/arn"),
+            "Team": "air",
+            "Pipeline": pipeline,
+            "QueueUrl": contract.pipeline("sky", "main", "queue/url"),
+        }
+        resource = {"Type": "Custom::TarnPipeline", "Properties": claim}
+        reason = deploy(demo, "trial-queue", [], json.dumps({"Resources": {"Claim": resource}}))
+        assert reason is not None
+        assert f"QueueUrl: given '{claim['QueueUrl']}'; cannot be asked for its tags (AccessDenied" in reason
+        delete(demo, "trial-queue")
+    assert registration(demo, "pipeline#stray") is None
+    assert before is not None
+    assert registration(demo, "pipeline#main") == before

@@ -7,7 +7,7 @@ whether the caller may, and only then finds that there is nothing to do.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -130,6 +130,7 @@ def _on_queues_and_topics(of: Belongings) -> Iterator[Attempt]:
         yield Attempt("receive a message", "sqs", "receive_message", {**at, "VisibilityTimeout": 0})
         yield Attempt("delete a message", "sqs", "delete_message", {**at, "ReceiptHandle": "none"})
         yield Attempt("count messages", "sqs", "get_queue_attributes", {**at, "AttributeNames": ["All"]})
+        yield Attempt("ask whose queue it is", "sqs", "list_queue_tags", at)
     for arn in of.by_type["AWS::SNS::Topic"]:
         yield Attempt("notify", "sns", "publish", {"TopicArn": arn, "Message": ""})
 
@@ -176,6 +177,35 @@ def starts(of: Belongings) -> Iterator[Attempt]:
         yield Attempt("start a job", "glue", "start_job_run", {"JobName": name})
     for name in _crawlers(of):
         yield Attempt("start a crawler", "glue", "start_crawler", {"Name": name})
+
+
+def looks_at_engines(of: Belongings) -> Iterator[Attempt]:
+    """Attempts on what runs heavy transforms beside Glue, which find nothing where they are allowed."""
+    (cluster,) = of.by_type["AWS::ECS::Cluster"]
+    (application,) = of.by_type["AWS::EMRServerless::Application"]
+    job = f"tarn-local-{of.team}-none"
+    yield Attempt("look at a task", "ecs", "describe_tasks", {"cluster": cluster, "tasks": ["none"]})
+    run = {"applicationId": application, "jobRunId": "none"}
+    yield Attempt("look at a run", "emr-serverless", "get_job_run", run)
+    yield Attempt("cancel a run", "emr-serverless", "cancel_job_run", run)
+    yield Attempt("look at a notebook", "sagemaker", "describe_processing_job", {"ProcessingJobName": job})
+    yield Attempt("stop a notebook", "sagemaker", "stop_processing_job", {"ProcessingJobName": job})
+
+
+def starts_of_engines(of: Belongings, roles: Mapping[str, str], flow: str) -> Iterator[Attempt]:
+    """What would run a job of a team, or something as its job roles (ARNs by logical id); on others' things alone."""
+    (cluster,) = of.by_type["AWS::ECS::Cluster"]
+    (definition,) = of.by_type["AWS::ECS::TaskDefinition"]
+    (application,) = of.by_type["AWS::EMRServerless::Application"]
+    yield Attempt("run a task", "ecs", "run_task", {"cluster": cluster, "taskDefinition": definition})
+    yield Attempt(
+        "start a run",
+        *("emr-serverless", "start_job_run"),
+        {"applicationId": application, "executionRoleArn": roles["ServerlessJobRole"]},
+    )
+    steps = [{"Name": "none", "HadoopJarStep": {"Jar": "command-runner.jar"}}]
+    taken = {"JobFlowId": flow, "Steps": steps, "ExecutionRoleArn": roles["StepRole"]}
+    yield Attempt("add a step", "emr", "add_job_flow_steps", taken)
 
 
 class Actor:

@@ -13,7 +13,7 @@ import pytest
 from botocore.client import BaseClient
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from lake import catalog, names, python_transform
+from lake import catalog, json_file, names, python_transform
 from tests.faults.killing import Death, dying
 from tests.integration import first_hop_world
 from tests.integration.first_hop_world import DATASET, NOON, OWN_FUNCTION, START_BATCH, TEAM, Hop, counting
@@ -104,6 +104,12 @@ def test_a_batch_with_every_kind_of_object_settles_each_by_itself(hop: Hop) -> N
         "typed.csv": ("carrier,delay\nUA,late\n", "QUARANTINED", "line 2, column 'delay': 'late' is not of type int"),
         "missing.csv": ("carrier\nUA\n", "QUARANTINED", "column 'delay' is missing"),
         "blank.csv": ("\n\n", "QUARANTINED", "the file is empty"),
+        "dialect.csv": ("carrier;delay\nUA;1\n", "QUARANTINED", "when line 1 is split at ',': carrier;delay"),
+        "latin.csv": (
+            "carrier,delay\nUA,1\ncafé,2\n".encode("latin-1"),
+            "QUARANTINED",
+            "line 3: byte 0xe9 in 63 61 66 e9 2c 32; the file is not utf-8",
+        ),
         "large.csv": ("carrier,delay\n" + "UA,1\n" * 300_000, "TOO_LARGE", "1.4 MiB; the dataset's MaxObjectMiB is 1"),
     }
     good = [hop.land(f"good{place}.csv", GOOD) for place in range(3)]
@@ -436,6 +442,8 @@ def transform(path: Path):
         if line == "forever":
             while True:
                 pass
+        if line == "other columns":
+            yield {"carrier": "UA", "late": 1}
         carrier, delay = line.split("|")
         yield {"carrier": carrier, "delay": int(delay)}
 """
@@ -465,9 +473,10 @@ def test_each_object_of_python_has_its_own_end(python_hop: Hop, monkeypatch: pyt
     monkeypatch.setattr(python_transform, "SECONDS", 2)
     good = [python_hop.land(f"{place}.txt", f"UA|{place}\n") for place in range(2)]
     bad = {
-        "raises.txt": ("UA|x\n", "light.py, line 11: ValueError: invalid literal for int()"),
+        "raises.txt": ("UA|x\n", "light.py, line 13: ValueError: invalid literal for int()"),
         "named.csv": ("UA|1\n", "light.py, line 5: AssertionError: named.csv"),
         "large.txt": ("UA|99999999999\n", "row 1, column 'delay': '99999999999' is not of type int"),
+        "columns.txt": ("other columns\n", "row 1: light.py returned column 'late', which is not declared"),
         "never.txt": ("forever\n", "light.py did not return within 2 s"),
     }
     refused = {name: python_hop.land(name, body) for name, (body, _) in bad.items()}
@@ -540,6 +549,24 @@ def test_json_lines_are_staged(hop: Hop) -> None:
     assert hop.go(good, bad) == []
     assert hop.raw(good)["state"] == "STAGED"
     assert hop.raw(bad)["reason"] == "line 2, column 'delay': '7' (text) is not of type int"
+
+
+def test_json_beyond_the_bounds_is_quarantined(hop: Hop) -> None:
+    hop.register(format={"type": "json"})
+    hop.reload()
+    sound = '{"carrier": "ua", "delay": 7'
+    deep = f'{sound}}}\n{sound}, "more": {"[" * json_file.DEEPEST}{"]" * json_file.DEEPEST}}}\n'
+    wide = json.dumps(dict.fromkeys(["carrier", *map(str, range(json_file.MOST_FIELDS))], "x"))
+    beyond = {
+        "deep.json": (deep, f"line 2: nested deeper than {json_file.DEEPEST}"),
+        "wide.json": (wide, f"line 1: an object of more than {json_file.MOST_FIELDS:,} fields"),
+    }
+    landed = {name: hop.land(name, body) for name, (body, _) in beyond.items()}
+    assert hop.go(*landed.values()) == []
+    for name, (_, reason) in beyond.items():
+        row = hop.raw(landed[name])
+        assert (row["state"], hop.staged(landed[name])) == ("QUARANTINED", None)
+        assert row["reason"].startswith(reason)
 
 
 @pytest.mark.parametrize("letter", ["x", "ü", "€", "😀", "\x01"], ids=["ascii", "two", "three", "four", "control"])

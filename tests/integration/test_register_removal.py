@@ -108,7 +108,7 @@ class Clock:
 def queues(registrar: Registrar, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
     """The queues of the former and of the new stack; three messages wait in the former."""
     sqs = registrar.lake.sqs
-    former, new = (sqs.create_queue(QueueName=name)["QueueUrl"] for name in ("former", "new"))
+    former, new = (registrar.queue(name, "air") for name in ("former", "new"))
     for number in range(3):
         sqs.send_message(QueueUrl=former, MessageBody=json.dumps({"schema": 1, "id": f"s3://b/{number}"}))
     monkeypatch.setattr(handover, "POLL_SECONDS", 0)

@@ -34,11 +34,18 @@ class Registrar:
             "team.register_resource", {"DATASETS_TABLE_NAME": lake.datasets.name, "TEAM_NAME": "air"}
         )
         patch.setattr(custom_resource.HTTP, "request", self._request)
+        for name in ("main", "tarn-test-air-flights"):
+            self.queue(name, "air")
 
     def _request(self, method: str, url: str, body: bytes, headers: dict[str, str]) -> None:
         assert (method, url, headers) == ("PUT", "https://example.com/answer?signed", {"Content-Type": ""})
         assert len(body) <= 4096
         self.sent.append(json.loads(body))
+
+    def queue(self, name: str, team: str | None) -> str:
+        """URL of a queue that carries a team's tag, or none."""
+        tags = {"tarn:team": team} if team else {}
+        return self.lake.sqs.create_queue(QueueName=name, tags=tags)["QueueUrl"]
 
     def request(
         self,
@@ -180,6 +187,42 @@ def test_another_team_is_refused(registrar: Registrar) -> None:
     assert answer["Status"] == "FAILED"
     assert answer["Reason"].startswith("Team: given 'sea'; must be 'air'")
     assert registrar.lake.datasets.scan()["Count"] == 0
+
+
+@pytest.mark.parametrize("resource_type", ["Custom::TarnPipeline", "Custom::TarnDataset"])
+@pytest.mark.parametrize(
+    ("team", "said"),
+    [("sky", "carries tarn:team=sky"), (None, "carries no tag tarn:team")],
+    ids=["another's", "nobody's"],
+)
+def test_a_queue_that_is_not_the_teams_is_refused_and_the_row_stays(
+    registrar: Registrar, resource_type: str, team: str | None, said: str
+) -> None:
+    properties, place = (
+        (PIPELINE, "pipeline#main") if resource_type == "Custom::TarnPipeline" else (dict(GIVEN), "flights")
+    )
+    url = registrar.queue("theirs", team)
+    refused = registrar.request("Create", properties | {"QueueUrl": url}, resource_type=resource_type)
+    assert (refused["Status"], registrar.row(place)) == ("FAILED", None)
+    assert refused["Reason"] == (
+        f"QueueUrl: given {url!r}; {said}, and must be a queue of the team, with tarn:team=air"
+    )
+    registrar.request("Create", properties, resource_type=resource_type)
+    row = registrar.row(place)
+    assert row is not None
+    physical_id = f"air/{place}"
+    for stack in (STACK, OTHER):
+        changed = registrar.request(
+            "Update", properties | {"QueueUrl": url}, physical_id=physical_id, stack=stack, resource_type=resource_type
+        )
+        assert (changed["Status"], changed["PhysicalResourceId"]) == ("FAILED", physical_id)
+        assert registrar.row(place) == row
+
+
+def test_a_queue_that_is_not_there_is_refused(registrar: Registrar) -> None:
+    gone = PIPELINE["QueueUrl"].replace("main", "gone")
+    refused = registrar.request("Create", PIPELINE | {"QueueUrl": gone}, resource_type="Custom::TarnPipeline")
+    assert "cannot be asked for its tags (AWS.SimpleQueueService.NonExistentQueue)" in refused["Reason"]
 
 
 def test_a_wrong_registration_names_every_field(registrar: Registrar) -> None:

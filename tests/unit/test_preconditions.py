@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+from botocore.exceptions import ClientError
 from typer.testing import CliRunner
 
 from tarn import cli, deployment, layers, preconditions
 from tarn.deployment import DeploymentError
 from tarn.preconditions import PreconditionError
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation.client import CloudFormationClient
 
 
 @pytest.fixture
@@ -103,3 +108,52 @@ def test_an_unknown_environment_has_no_layer_and_no_lake() -> None:
         deployment.deploy("staging")
     with pytest.raises(DeploymentError, match="no environment 'staging'"):
         layers.deploy("staging", "foundations", {})
+
+
+class CloudFormation:
+    """Pipeline ``a_b`` of team air stands by itself, and somebody's stack has a team's name."""
+
+    def __init__(self) -> None:
+        nested = {"LogicalResourceId": "PipelineStack", "PhysicalResourceId": "nested"}
+        topic = {"LogicalResourceId": "Topic", "PhysicalResourceId": "topic"}
+        self._resources = {"tarn-dev-pipeline-air-a-b": [nested], "tarn-dev-team-air": [topic]}
+
+    def describe_stacks(self, StackName: str) -> dict[str, Any]:  # noqa: N803
+        if StackName not in (*self._resources, "nested"):
+            raise ClientError({"Error": {"Message": f"Stack {StackName} does not exist"}}, "DescribeStacks")
+        told = {"EnvironmentName": "dev", "TeamName": "air", "PipelineName": "a_b"} if StackName == "nested" else {}
+        parameters = [{"ParameterKey": name, "ParameterValue": value} for name, value in told.items()]
+        return {"Stacks": [{"StackStatus": "UPDATE_COMPLETE", "Parameters": parameters}]}
+
+    def get_paginator(self, operation: str) -> CloudFormation:
+        assert operation == "list_stack_resources"
+        return self
+
+    def paginate(self, StackName: str) -> list[dict[str, Any]]:  # noqa: N803
+        return [{"StackResourceSummaries": []}, {"StackResourceSummaries": self._resources[StackName]}]
+
+
+@pytest.fixture
+def cloudformation() -> CloudFormationClient:
+    return cast("CloudFormationClient", CloudFormation())
+
+
+def test_a_stack_of_ones_own_and_one_that_is_yet_to_be_made_are_deployed(cloudformation: CloudFormationClient) -> None:
+    place = {"team": "air", "pipeline": "a_b"}
+    for stack in ("tarn-dev-pipeline-air-a-b", "tarn-dev-pipeline-air-c"):
+        preconditions.check_stack(cloudformation, stack, layer="pipeline", place=place)
+
+
+@pytest.mark.parametrize(
+    ("layer", "place", "said"),
+    [
+        ("pipeline", {"team": "air", "pipeline": "a-b"}, "of pipeline air/a_b, which pipeline air/a-b would replace"),
+        ("team", {"team": "air"}, "stands and is no team of Tarn"),
+    ],
+)
+def test_a_stack_that_is_something_else_is_not_replaced(
+    cloudformation: CloudFormationClient, layer: str, place: dict[str, str], said: str
+) -> None:
+    stack = layers.stack_name("dev", layer, place)
+    with pytest.raises(PreconditionError, match=said):
+        preconditions.check_stack(cloudformation, stack, layer=layer, place=place)

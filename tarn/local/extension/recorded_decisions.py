@@ -3,7 +3,8 @@
 Stock MiniStack 1.5.33 decides and forgets. Here each distinct question that a role of a service asked
 becomes a line of `decisions.jsonl` in the state folder: role, action, resource, condition keys, and
 whether it was allowed. From these a test proves that no statement of a policy is there for nothing.
-Who assumes a role over STS (a person, a test) asks what the role's service never would: that is left out.
+Who assumes a role over STS (a person, a test) asks what the role's service never would: that is left out, unless a
+role itself assumes it, as a cluster's machines do for a step.
 
 It is off unless asked: it costs microseconds a call, but the questions name objects, so the file
 grows with the data.
@@ -78,7 +79,8 @@ def _listen_to_requests(recording: Recording) -> None:
         service_context: dict[str, Any] | None = None,
     ) -> Any:
         session = original(SESSIONS, "_sessions").get(access_key) or {}
-        token = _is_taken_over_sts.set("SourcePrincipalArn" in session)
+        by = session.get("SourcePrincipalArn", "")
+        token = _is_taken_over_sts.set(bool(by) and ":assumed-role/" not in by)
         try:
             denied = enforce(
                 access_key, action, service, region, resource_arn=resource_arn, service_context=service_context
