@@ -51,15 +51,14 @@ PATIENCE_SECONDS = 600
 RATES = {
     True: "duplicate=0.06 reorder=0.06 delay=0.02 expire=0.02 throttle=0.1 deny_key=0.04 kill_before=0.03 "
     "kill_after=0.03 kill_idle=0.1",
-    False: "duplicate=0.05 reorder=0.05 delay=0.01 expire=0.01 throttle=0.1 deny_key=0.03 kill_before=0.005 "
+    False: "duplicate=0.05 reorder=0.05 delay=0.01 expire=0.01 throttle=0.05 deny_key=0.03 kill_before=0.005 "
     "kill_after=0.005 kill_idle=0.02",
 }
 
 
 def plan_of(objects: int, seed: int) -> faults.Plan:
-    """Rates by the number of opportunities: runs of jobs are few, and each of their ends must come."""
-    runs = min(0.08, max(0.02, 800 / objects))
-    ends = " ".join(f"{mode}={runs}" for mode in faults.MODES if mode.startswith("glue_"))
+    """Rates by the number of opportunities: runs of jobs are few at any size, and each of their ends must come."""
+    ends = " ".join(f"{mode}=0.08" for mode in faults.MODES if mode.startswith("glue_"))
     return faults.Plan.parse(f"seed={seed} {RATES[objects <= MOST_SMALL]} {ends}")
 
 
