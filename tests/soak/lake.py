@@ -64,6 +64,7 @@ def deploy(quality: bool, size: Size, session: boto3.Session, say: Callable[[str
     lake = Lake("local", session)
     _shorten(lake, size)
     _limit_jobs(lake)
+    _limit_functions()
     return lake
 
 
@@ -104,6 +105,14 @@ def _limit_jobs(lake: Lake) -> None:
         stands = glue.get_job(JobName=name)["Job"]
         kept = {field: stands[field] for field in TAKEN_AT_UPDATE if field in stands}
         glue.update_job(JobName=name, JobUpdate={**kept, "ExecutionProperty": {"MaxConcurrentRuns": 2}})
+
+
+def _limit_functions() -> None:
+    """As few invocations at a time as a queue's mapping can have: two processors have enough of them."""
+    functions = boto3.client("lambda")
+    for page in functions.get_paginator("list_event_source_mappings").paginate():
+        for one in page["EventSourceMappings"]:
+            functions.update_event_source_mapping(UUID=one["UUID"], ScalingConfig={"MaximumConcurrency": 2})
 
 
 def _shorten(lake: Lake, size: Size) -> None:
