@@ -72,6 +72,7 @@ def deploy(
         *(environment, "template.yaml", f"tarn-{environment}", parameters),
         bucket=package.bucket,
         protected=is_protected(parameters),
+        with_assets=True,
         route=route,
         allow_loss=allow_loss,
         say=say,
@@ -144,12 +145,14 @@ def deploy_stack(
     *,
     bucket: str,
     protected: bool,
+    with_assets: bool = False,
     route: str = SAM,
     allow_loss: Sequence[str] = (),
     say: Callable[[str], None],
 ) -> None:
     """Package a template, say what it would change in a stack that stands, deploy it, and set its safeguards.
 
+    ``with_assets`` sets those of the asset bucket's stack as well, which a team's own delivery may not touch.
     ``allow_loss`` names what may lose its data, by path, in addition to what ``samconfig.toml`` names.
 
     Raises:
@@ -174,7 +177,7 @@ def deploy_stack(
     # CloudFormation deletes when the update has succeeded, and what it cannot delete is no failure to it.
     if undeleted := stack_failures.first(cloudformation, stack, before):
         say(f"left behind: {undeleted.path} ({undeleted.type}), which was not deleted: {undeleted.reason}")
-    for one in (f"tarn-{environment}-assets", stack):
+    for one in (*([f"tarn-{environment}-assets"] if with_assets else []), stack):
         safeguards.set_up(cloudformation, one, protected=protected, say=say)
 
 

@@ -65,6 +65,7 @@ def deploy(
         *(environment, str(found.template), found.stack, found.parameters),
         bucket=found.bucket,
         protected=found.protected,
+        with_assets=layer == "foundations",
         route=route,
         allow_loss=allow_loss,
         say=say,

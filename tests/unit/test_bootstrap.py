@@ -45,7 +45,7 @@ def test_every_part_has_its_template() -> None:
 
 
 def test_an_unknown_environment_is_refused_by_name() -> None:
-    with pytest.raises(DeploymentError, match="EnvironmentName is 'staging': it can be local, dev"):
+    with pytest.raises(DeploymentError, match="EnvironmentName is 'staging': it can be local, dev, test, prod"):
         bootstrap("target", "staging", overrides=_target())
 
 
