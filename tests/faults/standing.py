@@ -7,7 +7,7 @@ job; what is judged is tested end to end.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -39,6 +39,7 @@ class Standing:
         self.ingest = self.lake.contract.foundations("ingest-queue/url")
         self.ingest_dead = self.lake.contract.foundations("ingest-dead-letter-queue/url")
         self.objects = session.resource("dynamodb").Table(self.lake.contract.foundations("objects-table/name"))
+        self.staged_queue = self.lake.contract.queues()["dataset/air/main/airlines/staged-queue"]
 
     def identity(self, name: str) -> str:
         """The raw object of a file of air/airlines."""
@@ -83,6 +84,32 @@ class Standing:
         """Rows of what was staged from the versions of a file."""
         found = self.objects.scan(FilterExpression=Attr("source_id").eq(self.identity(name)), ConsistentRead=True)
         return [dict(row) for row in found["Items"]]
+
+    def wake(self) -> None:
+        """Wake start_batch for air/airlines, and wait for its end, whatever that is."""
+        function = self.lake.contract.pipeline("air", "main", "start-batch/arn")
+        self.functions.invoke(FunctionName=function, Payload=json.dumps({"team": "air", "dataset": "airlines"}))
+
+    def batches_of(self, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """The batches that hold what was staged of these files, by id."""
+        held = {row["batch_id"] for name in names for row in self.staged(name) if "batch_id" in row}
+        return {one: self.lake.batch("air#airlines", one) for one in held}
+
+    def wait_until_published(self, names: Iterable[str]) -> None:
+        """Wait until every batch that holds what was staged of these files is published."""
+        names = list(names)
+
+        def published() -> bool | None:
+            states = {row["state"] for row in self.batches_of(names).values()}
+            assert "FAILED" not in states
+            return states == {"PUBLISHED"} or None
+
+        wait_for(published, "the batches are not published", seconds=300)
+
+    def carriers(self, name: str) -> list[list[str | None]]:
+        """Carriers of the published rows with this name, each with its count."""
+        question = f"SELECT carrier, count(*) FROM airlines WHERE name = '{name}' GROUP BY carrier"  # noqa: S608 (ours)
+        return sorted(self.lake.query(question, "air").rows)
 
     @contextmanager
     def hasty(self, queue_url: str) -> Iterator[None]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from lake import publishing
+from tests.faults.standing import Standing
 from tests.integration.first_hop_world import Hop
 from tests.integration.tables import Lake, lake, open_lake
 from tests.integration.test_publishing import (
@@ -48,6 +49,16 @@ def test_a_file_of_another_shape(
     assert hop.go(drifted, good) == []
     assert (hop.raw(drifted)["state"], hop.raw(good)["state"]) == (state, "STAGED")
     assert said in hop.machine.outcomes[drifted["id"]][1]
+
+
+def test_a_lake_takes_drifted_files_each_by_its_own_shape(standing: Standing) -> None:
+    more = standing.put("drift/more.csv", b"carrier,name,country\nAA,American Airlines Inc.,US\n")
+    turned = standing.put("drift/turned.csv", b"name,carrier\nAmerican Airlines Inc.,AA\n")
+    other = standing.put("drift/other.csv", b"code,name\nAA,American Airlines Inc.\n")
+    standing.wait_for_state("STAGED", more, turned)
+    standing.wait_for_state("QUARANTINED", other)
+    assert "'carrier' is missing" in standing.row(other)["reason"]
+    assert [row["rows"] for name in ("drift/more.csv", "drift/turned.csv") for row in standing.staged(name)] == [1, 1]
 
 
 @pytest.fixture

@@ -196,6 +196,19 @@ def test_from_raw_stages_again_under_the_same_keys_and_then_runs(world: World) -
     assert "batch_id" not in (world.staged(spoiled) or {"batch_id": 1}), "and goes by the queue, as everything new"
 
 
+def test_from_raw_said_twice_stages_and_runs_once(world: World) -> None:
+    staged = world.stage(a=GOOD, b=GOOD)
+    world.batch("b1", *staged.values())
+    first = world.replay(from_raw=True)
+    assert (first.staged, first.made) == ({"STAGED": 2}, {"b1": "b1-2"})
+    before = [world.lake.row(one) for one in staged.values()]
+    again_said = world.replay(from_raw=True)
+    assert (again_said.staged, again_said.made, again_said.under_way) == ({}, {}, ["b1"])
+    assert (world.row("b1")["attempt"], [world.lake.row(one) for one in staged.values()]) == (2, before)
+    found = world.lake.s3.list_objects_v2(Bucket=world.lake.stage_bucket, Prefix="air/flights/")["Contents"]
+    assert len(found) == 2, "the same keys"
+
+
 def test_from_raw_in_groups_of_ten(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(again, "GROUPS_AT_ONCE", 1)  # on Lambda each group has a process of its own
     staged = world.stage(**{f"f{number:02}": GOOD for number in range(12)})

@@ -401,6 +401,12 @@ def as_parquet(rows: list[list[Any]], folder: Any) -> bytes:
     return file.read_bytes()
 
 
+def as_row(world: World, raw: dict[str, Any]) -> list[Any]:
+    """What an inventory says of a raw object."""
+    place = [world.lake.raw_bucket, names.split_object_id(raw["id"])[1], raw["version_id"], True, False]
+    return [*place, raw["size"], "2026-11-23T11:59:00.000Z", raw["etag"], "STANDARD"]
+
+
 @pytest.mark.parametrize("form", ["CSV", "Parquet"])
 def test_an_inventory_tells_what_a_listing_does_and_is_looked_at_again(world: World, form: str, tmp_path: Any) -> None:
     sound = world.land("sound + ñ.csv", state="QUARANTINED")
@@ -410,13 +416,7 @@ def test_an_inventory_tells_what_a_listing_does_and_is_looked_at_again(world: Wo
     for one in (lost, gone):
         world.drop(one["id"])
     world.delete(gone["id"])
-    rows = [
-        [
-            *(world.lake.raw_bucket, names.split_object_id(one["id"])[1], one["version_id"], True, False),
-            *(one["size"], "2026-11-23T11:59:00.000Z", one["etag"], "STANDARD"),
-        ]
-        for one in (sound, lost, gone)
-    ]
+    rows = [as_row(world, one) for one in (sound, lost, gone)]
     rows.append([*rows[0][:2], "older", False, False, 1, "2026-11-22T11:59:00.000Z", "other", "STANDARD"])
     rows.append(
         [world.lake.raw_bucket, "air/flights/marked.csv", "m", True, True, 0, "2026-11-22T11:59:00.000Z", "", ""]
@@ -427,6 +427,20 @@ def test_an_inventory_tells_what_a_listing_does_and_is_looked_at_again(world: Wo
     assert isinstance(found[0].repair, Event)
     assert found[0].repair.thing["version_id"] == lost["version_id"]
     assert late["state"] == "QUARANTINED"
+
+
+def test_repairs_by_an_inventory_are_those_of_a_listing_and_made_twice_are_made_once(world: World) -> None:
+    lost = world.land("lost.csv")
+    world.drop(lost["id"])
+    uri = inventory(world, "CSV", CSV_SCHEMA, as_csv([as_row(world, lost)]))
+    assert world.fix(inventory=uri).made == 1
+    assert world.route() == ["LANDED"]
+    row = world.row(lost["id"])
+    assert (row["sequencer"], row["version_id"]) == (NOTHING_SEEN, lost["version_id"])
+    assert len(world.sent(world.lake.pipeline_queue_url)) == 1
+    world.edit(lost["id"], state="QUARANTINED")  # as it goes on meanwhile
+    assert world.fix(inventory=uri).made == 0
+    assert world.sent(world.lake.ingest_queue_url) == []
 
 
 @pytest.mark.parametrize(
