@@ -68,6 +68,8 @@ class _Server(ThreadingHTTPServer):
     """A thread per connection; a client that is killed in the middle of a call is no error of ours."""
 
     daemon_threads = True
+    request_queue_size = 128
+    """Connections that wait to be taken: Spark opens more at once than the library's five."""
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         if not isinstance(sys.exception(), ConnectionError):
