@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -40,7 +41,8 @@ def serving(environment: Mapping[str, str], scratch: Path) -> Iterator[int]:
     answer Spark, which opens each file a dozen times.
     """
     command = [sys.executable, "-m", __name__, str(scratch)]
-    with subprocess.Popen(command, cwd=_ROOT, env=dict(environment), stdout=subprocess.PIPE, text=True) as server:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=_ROOT, env=dict(environment), stdin=pipe, stdout=pipe, text=True) as server:
         try:
             if not (port := server.stdout.readline() if server.stdout else ""):
                 raise ServerError("the file system of the run did not start; the emulator's log says why")
@@ -231,12 +233,16 @@ def _file_status(entry: Entry) -> dict[str, object]:
 
 
 def main() -> None:
-    """Serve S3 as the role whose keys are in the environment, with the scratch folder that is named; print the port."""
+    """Serve S3 as the role whose keys are in the environment, with the scratch folder that is named; print the port.
+
+    It ends with its input, and so with the emulator, however that ends.
+    """
     s3 = boto3.client("s3", config=Config(max_pool_connections=32))
     handler = type("Handler", (_WebHdfs,), {"files": S3FileSystem(s3, Path(sys.argv[1]))})
     server = _Server(("127.0.0.1", 0), handler)
     print(server.server_port, flush=True)
-    server.serve_forever()
+    Thread(target=server.serve_forever, daemon=True).start()
+    sys.stdin.read()
 
 
 if __name__ == "__main__":
