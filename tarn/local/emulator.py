@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import boto3
+
 from tarn.local import lock
 from tarn.local.extension.patching import PINNED_VERSION
 from tarn.local.settings import ADMINISTRATOR_KEY, Settings
@@ -164,6 +166,7 @@ def use(state_dir: Path) -> None:
     variables = command_environment(state_dir)
     os.environ.clear()
     os.environ.update(variables)
+    boto3.DEFAULT_SESSION = None  # it would remember whose keys it had
 
 
 def _launcher_environment(settings: Settings) -> dict[str, str]:

@@ -30,4 +30,5 @@ def seen(state: Path) -> Iterator[boto3.Session]:
     finally:
         os.environ.clear()
         os.environ.update(before)
+        boto3.DEFAULT_SESSION = None
         emulator.stop(state, purge=True)
