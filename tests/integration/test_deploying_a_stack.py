@@ -58,6 +58,7 @@ Resources:
 @pytest.fixture(scope="module", autouse=True)
 def _session(emulator: Emulator) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(boto3, "DEFAULT_SESSION", None)  # it would remember whose keys it had
         for name, value in local.command_environment(emulator.settings.state_dir).items():
             patch.setenv(name, value)
         deployment.deploy_asset_bucket("local", say=lambda _: None)
