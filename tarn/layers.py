@@ -12,13 +12,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 
-from tarn import assets, deployment, preconditions, previews, templates
+from tarn import assets, deployment, previews, templates
 from tarn.contract import Contract
 from tarn.deployment import DeploymentError
+from tarn.preconditions import PreconditionError
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation.client import CloudFormationClient
 
 NAMED_BY = {
     "foundations": (),
@@ -97,6 +101,34 @@ def diff(
     )
 
 
+def check_stack(cloudformation: CloudFormationClient, stack: str, *, layer: str, place: Mapping[str, str]) -> None:
+    """Refuse a layer's stack that stands and is something else, which the deployment would replace.
+
+    Names that differ in ``-`` and ``_`` have the same stack, and anybody may have called a stack so. What a stack is,
+    its one nested stack was told.
+
+    Raises:
+        PreconditionError: what it is.
+    """
+    if not previews.stands(cloudformation, stack):
+        return
+    pages = cloudformation.get_paginator("list_stack_resources").paginate(StackName=stack)
+    resources = [one for page in pages for one in page["StackResourceSummaries"]]
+    own = f"{layer.capitalize()}Stack"
+    nested = [one["PhysicalResourceId"] for one in resources if one["LogicalResourceId"] == own]
+    if not nested:
+        raise PreconditionError(f"stack {stack} stands and is no {layer} of Tarn: rename or delete it first")
+    parameters = cloudformation.describe_stacks(StackName=nested[0])["Stacks"][0].get("Parameters", [])
+    told = {one["ParameterKey"]: one["ParameterValue"] for one in parameters}
+    found = {word: told.get(f"{word.capitalize()}Name", "") for word in place}
+    if found != place:
+        given, other = ("/".join(names.values()) for names in (place, found))
+        raise PreconditionError(
+            f"stack {stack} is that of {layer} {other}, which {layer} {given} would replace: choose a name that "
+            "differs in more than - and _"
+        )
+
+
 @dataclass(frozen=True)
 class _Prepared:
     """A layer ready to be deployed: its template, its stack, and what the template is told."""
@@ -124,7 +156,7 @@ def _prepared(
     """
     place = place_of(layer, names)
     stack = stack_name(environment, layer, place)
-    preconditions.check_stack(boto3.client("cloudformation"), stack, layer=layer, place=place)
+    check_stack(boto3.client("cloudformation"), stack, layer=layer, place=place)
     template = _template(layer, place)
     content = templates.load(template)
     taken = content["Parameters"]

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from tarn import previews
-
 if TYPE_CHECKING:
-    from mypy_boto3_cloudformation.client import CloudFormationClient
     from mypy_boto3_s3.client import S3Client
 
 CLEAN_ONLY = ("prod",)
@@ -92,31 +88,3 @@ def check_bucket(s3: S3Client, bucket: str, *, environment: str) -> None:
         headers = answer["HTTPHeaders"]
     if (region := headers.get("x-amz-bucket-region", here)) != here:
         raise PreconditionError(f"the asset bucket {bucket} is in {region} and the deployment is in {here}; {remedy}")
-
-
-def check_stack(cloudformation: CloudFormationClient, stack: str, *, layer: str, place: Mapping[str, str]) -> None:
-    """Refuse a layer's stack that stands and is something else, which the deployment would replace.
-
-    Names that differ in ``-`` and ``_`` have the same stack, and anybody may have called a stack so. What a stack is,
-    its one nested stack was told.
-
-    Raises:
-        PreconditionError: what it is.
-    """
-    if not previews.stands(cloudformation, stack):
-        return
-    pages = cloudformation.get_paginator("list_stack_resources").paginate(StackName=stack)
-    resources = [one for page in pages for one in page["StackResourceSummaries"]]
-    own = f"{layer.capitalize()}Stack"
-    nested = [one["PhysicalResourceId"] for one in resources if one["LogicalResourceId"] == own]
-    if not nested:
-        raise PreconditionError(f"stack {stack} stands and is no {layer} of Tarn: rename or delete it first")
-    parameters = cloudformation.describe_stacks(StackName=nested[0])["Stacks"][0].get("Parameters", [])
-    told = {one["ParameterKey"]: one["ParameterValue"] for one in parameters}
-    found = {word: told.get(f"{word.capitalize()}Name", "") for word in place}
-    if found != place:
-        given, other = ("/".join(names.values()) for names in (place, found))
-        raise PreconditionError(
-            f"stack {stack} is that of {layer} {other}, which {layer} {given} would replace: choose a name that "
-            "differs in more than - and _"
-        )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore.exceptions import ClientError
 
-from tarn import layers, losses, preconditions
+from tarn import layers, losses
 from tarn.contract import Contract, ContractError
 from tarn.lake import Lake, Status
 from tarn.safeguards import STACK
@@ -64,7 +64,7 @@ def find(environment: str, layer: str | None, names: Mapping[str, str | None]) -
             hint = f": the lake was deployed whole, as {whole}. Take it out of template.yaml and deploy"
         raise RemovalError(f"there is no stack {removal.stack}{hint}")
     if layer is not None:
-        preconditions.check_stack(cloudformation, removal.stack, layer=layer, place=removal.place)
+        layers.check_stack(cloudformation, removal.stack, layer=layer, place=removal.place)
     if found := [*_protection(cloudformation, removal.stack), *_in_the_way(removal)]:
         raise RemovalError(f"{removal.stack} cannot be removed yet:\n" + "\n".join(f"  - {one}" for one in found))
     return removal

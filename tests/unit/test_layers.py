@@ -37,7 +37,7 @@ def deployed(monkeypatch) -> list[tuple[str, str, dict[str, str]]]:
     )
     monkeypatch.setattr(preconditions, "check_tree", lambda *_, **__: None)
     monkeypatch.setattr(preconditions, "check_approval", lambda *_, **__: None)
-    monkeypatch.setattr(preconditions, "check_stack", lambda *_, **__: None)
+    monkeypatch.setattr(layers, "check_stack", lambda *_, **__: None)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
     monkeypatch.setattr(deployment, "upload_assets", lambda *_, **__: Package("assets", bucket))
     monkeypatch.setattr(layers, "standing", Standing)

@@ -141,7 +141,7 @@ def cloudformation() -> CloudFormationClient:
 def test_a_stack_of_ones_own_and_one_that_is_yet_to_be_made_are_deployed(cloudformation: CloudFormationClient) -> None:
     place = {"team": "air", "pipeline": "a_b"}
     for stack in ("tarn-dev-pipeline-air-a-b", "tarn-dev-pipeline-air-c"):
-        preconditions.check_stack(cloudformation, stack, layer="pipeline", place=place)
+        layers.check_stack(cloudformation, stack, layer="pipeline", place=place)
 
 
 @pytest.mark.parametrize(
@@ -156,4 +156,4 @@ def test_a_stack_that_is_something_else_is_not_replaced(
 ) -> None:
     stack = layers.stack_name("dev", layer, place)
     with pytest.raises(PreconditionError, match=said):
-        preconditions.check_stack(cloudformation, stack, layer=layer, place=place)
+        layers.check_stack(cloudformation, stack, layer=layer, place=place)
