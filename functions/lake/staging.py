@@ -125,22 +125,24 @@ def _supersede(objects: Table, destination: Destination, item: Item, reason: str
     An earlier try may have staged it and died before the raw row named it, and its message is settled now: nobody else
     would retire it. One that is late finds the row that stands here.
     """
-    staged_id = names.object_id(destination.stage_bucket, item.stage_key)
-    row = {
-        "id": staged_id,
+    row = _staged_row(destination, item) | {"state": catalog.SUPERSEDED, "reason": reason}
+    try:
+        rows.put(objects, row, Attr("id").not_exists())
+    except rows.ConditionFailedError:
+        catalog.retire(objects, row["id"], reason, now)
+
+
+def _staged_row(destination: Destination, item: Item) -> dict[str, Any]:
+    """What the row of a staged object says of where it comes from, whatever became of it."""
+    return {
+        "id": names.object_id(destination.stage_bucket, item.stage_key),
         "schema": rows.SCHEMA,
         "zone": "stage",
         "team": destination.team,
         "dataset": destination.dataset,
         "sequencer": item.sequencer,
-        "state": catalog.SUPERSEDED,
-        "reason": reason,
         "source_id": item.id,
     }
-    try:
-        rows.put(objects, row, Attr("id").not_exists())
-    except rows.ConditionFailedError:
-        catalog.retire(objects, staged_id, reason, now)
 
 
 def _in_view_of_earlier_tries(objects: Table, destination: Destination, item: Item, result: Result) -> Result:
@@ -231,24 +233,17 @@ def _put_staged(
     if raw_row["state"] == catalog.DISCARDED and raw_row["sequencer"] == item.sequencer:
         return _Next.NOTHING
     overtaken = raw_row["sequencer"] > item.sequencer
-    staged_id = names.object_id(destination.stage_bucket, item.stage_key)
-    row = {
-        "id": staged_id,
-        "schema": rows.SCHEMA,
-        "zone": "stage",
-        "team": destination.team,
-        "dataset": destination.dataset,
+    row = _staged_row(destination, item) | {
         "size": result.size,
         "etag": result.etag,
         "version_id": result.version_id,
-        "sequencer": item.sequencer,
         "event_time": None if overtaken else raw_row.get("event_time"),
         "state": catalog.SUPERSEDED if overtaken else catalog.STAGED,
         "reason": catalog.REPLACED if overtaken else None,
-        "source_id": item.id,
         "source_version_id": item.version_id,
         "rows": result.rows,
     }
+    staged_id = row["id"]
     standing: Mapping[str, Any] = row
     try:
         rows.put(objects, row, Attr("id").not_exists())
