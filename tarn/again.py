@@ -35,6 +35,7 @@ READ_TIMEOUT_SECONDS = 310
 STAGED_AGAIN = (catalog.STAGED, catalog.LANDED, catalog.QUARANTINED, catalog.TOO_LARGE)
 """States of raw objects that the first hop may take again; what it refused gets its second chance."""
 UNDER_WAY = (State.OPEN, State.READY, State.STARTED)
+"""States of a batch that has not ended."""
 
 Advance = Callable[[str, int], None]
 """Is told of progress: what is being done, and how many more are done."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import boto3
 
 from lake import waiting
+from tarn.again import UNDER_WAY
 from tarn.changes import ADDED, GOING, REMOVED, REPLACED, Change
 from tarn.contract import Contract, ContractError, DatasetAddress
 from tarn.lake import Lake
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs.client import SQSClient
 
 QUEUE, DATASET = "AWS::SQS::Queue", "Custom::TarnDataset"
-IN_FLIGHT = ("OPEN", "READY", "STARTED")
-"""States of a batch that is under way."""
 
 
 def with_what_they_hold(session: boto3.Session, environment: str, found: Sequence[Change]) -> tuple[Change, ...]:
@@ -53,7 +52,7 @@ def _messages(sqs: SQSClient, url: str) -> str:
 def _batches(lake: Lake, dataset: str) -> str:
     team, _, name = dataset.partition("/")
     rows = lake.batches_of(DatasetAddress(team, "", name))
-    return ", ".join(f"batch {row['batch_id']} {row['state']}" for row in rows if row["state"] in IN_FLIGHT)
+    return ", ".join(f"batch {row['batch_id']} {row['state']}" for row in rows if row["state"] in UNDER_WAY)
 
 
 def _handed_over(found: Iterable[Change]) -> set[str]:

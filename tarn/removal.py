@@ -16,6 +16,7 @@ import boto3
 from botocore.exceptions import ClientError
 
 from tarn import layers, losses
+from tarn.again import UNDER_WAY
 from tarn.contract import Contract, ContractError
 from tarn.lake import Lake, Status
 from tarn.safeguards import STACK
@@ -153,9 +154,7 @@ def _under_way(removal: Removal, status: Status) -> Iterator[str]:
             )
     for batch in status.batches:
         ours = {"team": batch["team"], "dataset": batch["dataset"]}
-        if batch["state"] in losses.IN_FLIGHT and all(
-            ours.get(word, name) == name for word, name in removal.place.items()
-        ):
+        if batch["state"] in UNDER_WAY and all(ours.get(word, name) == name for word, name in removal.place.items()):
             where = f"{batch['team']}/{batch['dataset']}"
             yield f"batch {batch['batch_id']} of {where} is {batch['state']}: wait for its end (tarn status)"
 
