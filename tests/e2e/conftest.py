@@ -12,7 +12,7 @@ import pytest
 
 from tarn.lake import Lake
 from tests.e2e.lake_world import Demo
-from tests.e2e.own_emulator import seen
+from tests.e2e.own_emulator import taken_over
 
 TARN = Path(sys.executable).with_name("tarn")
 
@@ -24,5 +24,5 @@ def demo(tmp_path_factory) -> Iterator[Demo]:
     command = [str(TARN), "demo", "--keep", "--state", str(state)]
     environment = {**os.environ, "COLUMNS": "200", "TARN_RECORD_DECISIONS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    with seen(state) as session:
+    with taken_over(state) as session:
         yield Demo(done.returncode, done.stdout + done.stderr, state, Lake("local", session), session)

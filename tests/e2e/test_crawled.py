@@ -10,13 +10,11 @@ import duckdb
 import pytest
 from typer.testing import CliRunner
 
-from tarn import cli, deployment, templates
-from tarn.lake import Lake
+from tarn import cli, templates
 from tests.e2e.lake_world import (
     Demo,
     batches_of,
     end_of,
-    leaving_out_all_but,
     notifications,
     partitions_of,
     published_keys,
@@ -24,7 +22,7 @@ from tests.e2e.lake_world import (
     start_batch,
     wait_for,
 )
-from tests.e2e.own_emulator import own_emulator
+from tests.e2e.own_emulator import own_lake
 
 pytestmark = pytest.mark.slow
 SAMPLES = templates.ROOT / "datasets" / "sky" / "weather" / "samples"
@@ -35,11 +33,8 @@ DENIAL = {"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "s
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     """A lake with the weather alone, whose tick never comes."""
-    state = tmp_path_factory.mktemp("crawled")
-    with own_emulator(state) as session:
-        overrides = {"TickExpression": "rate(1 day)", **leaving_out_all_but("SkyWeather")}
-        deployment.deploy("local", quality=False, overrides=overrides)
-        yield Demo(0, "", state, Lake("local", session), session)
+    with own_lake(tmp_path_factory.mktemp("crawled"), "SkyWeather") as demo:
+        yield demo
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from tests.e2e.lake_world import (
     start_batch,
     wait_for,
 )
-from tests.e2e.own_emulator import seen
+from tests.e2e.own_emulator import taken_over
 
 pytestmark = pytest.mark.slow
 
@@ -50,7 +50,7 @@ def lake(tmp_path_factory) -> Iterator[Demo]:
     command = [sys.executable, "-m", "tarn.local.engines", "--keep", str(state)]
     environment = {**os.environ, "TARN_RECORD_DECISIONS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    with seen(state) as session:
+    with taken_over(state) as session:
         yield Demo(done.returncode, done.stdout + done.stderr, state, Lake("local", session), session)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lake import names
-from tarn import deployment, explain, reconcile, templates
+from tarn import explain, reconcile, templates
 from tarn.lake import Lake
 from tarn.ledger import Ledger
 from tarn.reconcile import Finding
@@ -21,14 +21,13 @@ from tarn.survey import Survey
 from tests.e2e.lake_world import (
     Demo,
     end_of,
-    leaving_out_all_but,
     partitions_of,
     published_keys,
     stage,
     start_batch,
     wait_for,
 )
-from tests.e2e.own_emulator import own_emulator
+from tests.e2e.own_emulator import own_lake
 
 pytestmark = pytest.mark.slow
 AIRLINES = templates.ROOT / "datasets" / "air" / "airlines" / "samples" / "airlines.csv"
@@ -37,11 +36,7 @@ AIRLINES = templates.ROOT / "datasets" / "air" / "airlines" / "samples" / "airli
 @pytest.fixture(scope="module")
 def own(tmp_path_factory) -> Iterator[Demo]:
     """A lake with one dataset, whose tick never comes: six files in three published batches."""
-    state = tmp_path_factory.mktemp("reconcile")
-    with own_emulator(state) as session:
-        left_out = leaving_out_all_but("AirAirlines")
-        deployment.deploy("local", quality=False, overrides={"TickExpression": "rate(1 day)", **left_out})
-        found = Demo(0, "", state, Lake("local", session), session)
+    with own_lake(tmp_path_factory.mktemp("reconcile"), "AirAirlines") as found:
         for batch in range(3):
             for file in range(2):
                 stage(found, "airlines", AIRLINES, f"{batch}-{file}.csv")

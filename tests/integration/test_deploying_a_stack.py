@@ -10,9 +10,9 @@ import boto3
 import pytest
 
 from tarn import deployment
-from tarn.local import emulator as local
 from tarn.local.emulator import Emulator
 from tarn.preconditions import PreconditionError
+from tests.e2e.own_emulator import seen
 
 ROOT = """
 Parameters:
@@ -57,10 +57,7 @@ Resources:
 
 @pytest.fixture(scope="module", autouse=True)
 def _session(emulator: Emulator) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(boto3, "DEFAULT_SESSION", None)  # it would remember whose keys it had
-        for name, value in local.command_environment(emulator.settings.state_dir).items():
-            patch.setenv(name, value)
+    with seen(emulator.settings.state_dir):
         deployment.deploy_asset_bucket("local", say=lambda _: None)
         yield
 

@@ -17,8 +17,8 @@ import boto3
 import pytest
 
 from tarn import deployment, preconditions, previews, safeguards, stack_failures
-from tarn.local import emulator as local
 from tarn.local.emulator import Emulator
+from tests.e2e.own_emulator import seen
 from tests.integration.local_world import ARTIFACTS, TEMPLATES, Stacks
 
 ROOT = "previewed"
@@ -28,10 +28,8 @@ LEAF = "Middle/Leaf"
 
 @pytest.fixture(scope="module")
 def session(emulator: Emulator) -> Iterator[boto3.Session]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in local.command_environment(emulator.settings.state_dir).items():
-            patch.setenv(name, value)
-        yield boto3.Session()
+    with seen(emulator.settings.state_dir) as session:
+        yield session
 
 
 @pytest.fixture(scope="module")
