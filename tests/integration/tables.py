@@ -145,7 +145,7 @@ class Lake:
 @contextmanager
 def open_lake() -> Iterator[Lake]:
     """A lake in moto, for tests that need several (one for each example of a property)."""
-    with pytest.MonkeyPatch.context() as patch, mock_aws():
+    with mock_aws(), pytest.MonkeyPatch.context() as patch:  # so that the environment of before comes back
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)
         patch.delenv("AWS_ENDPOINT_URL", raising=False)
