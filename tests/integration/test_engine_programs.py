@@ -18,7 +18,8 @@ import duckdb
 import pytest
 import transform_with_duckdb as with_duckdb
 import transform_with_notebook as with_notebook
-from moto import mock_aws
+
+from tests.mocked_aws import mocked_aws
 
 ROOT = Path(__file__).parents[2]
 ENGINES = ROOT / "engines"
@@ -89,9 +90,8 @@ class Batch:
 
 
 @pytest.fixture
-def batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Batch]:
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
-    with mock_aws():
+def batch(tmp_path: Path) -> Iterator[Batch]:
+    with mocked_aws():
         yield Batch(tmp_path)
 
 

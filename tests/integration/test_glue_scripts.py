@@ -16,11 +16,11 @@ from typing import Any
 import boto3
 import duckdb
 import pytest
-from moto import mock_aws
 from pyspark.sql import SparkSession
 
 from tarn import jars
 from tarn.spark import end
+from tests.mocked_aws import mocked_aws
 
 ROOT = Path(__file__).parents[2]
 FLIGHTS = ROOT / "datasets" / "air" / "flights"
@@ -397,10 +397,7 @@ def test_both_scripts_run_from_their_arguments_to_their_outcome_files(
     transform = [*common, "--JOB_RUN_ID", "jr_1", "--output", PENDING, "--outcome", f"{prefix}/1/transform.json"]
     judge = [*common, "--JOB_RUN_ID", "jr_2", "--input", PENDING, "--transform_outcome", f"{prefix}/1/transform.json"]
     judge += ["--outcome", f"{prefix}/1/quality.json", "--quality_jars", ",".join(quality_jars)]
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    with mock_aws():
+    with mocked_aws("us-east-1"):
         s3 = boto3.client("s3")
         for bucket in ("assets", "stage"):
             s3.create_bucket(Bucket=bucket)
@@ -436,11 +433,8 @@ def test_of_a_manifest_without_objects_the_job_proves_that_it_wrote_nothing(monk
     manifest = {"schema": 1, "asset_bucket": "assets", "registration": registration, "objects": []}
     ids = ["--team", "air", "--dataset", "flights", "--batch_id", "b1", "--attempt", "2", "--JOB_RUN_ID", "jr_1"]
     uris = ["--manifest", f"{prefix}/manifest-2-0.json", "--output", PENDING, "--outcome", f"{prefix}/2/transform.json"]
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setattr(sys, "argv", ["main.py", *ids, *uris])
-    with mock_aws():
+    with mocked_aws("us-east-1"):
         s3 = boto3.client("s3")
         s3.create_bucket(Bucket="stage")
         transform_batch.write_json(s3, f"{prefix}/manifest-2-0.json", manifest)

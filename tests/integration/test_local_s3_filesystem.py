@@ -8,22 +8,19 @@ from typing import Any
 
 import boto3
 import pytest
-from moto import mock_aws
 
 from tarn.local.s3_filesystem import MOST_KEPT_BYTES, Location, S3FileSystem
+from tests.mocked_aws import mocked_aws
 
 HERE = {"CreateBucketConfiguration": {"LocationConstraint": "eu-west-1"}}
 AT = Location("lake", "a/b.parquet")
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> Any:
+def asked() -> Any:
     """A file system on a bucket of its own, and the operations that it asked for."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
-    with mock_aws():
-        s3: Any = boto3.client("s3", region_name="eu-west-1")
+    with mocked_aws():
+        s3: Any = boto3.client("s3")
         s3.create_bucket(Bucket=AT.bucket, **HERE)
         calls: Counter[str] = Counter()
         s3.meta.events.register("before-call", lambda model, **_: calls.update([model.name]))

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import boto3
 import pytest
-from moto import mock_aws
 
 from tarn import templates
 from tarn.local import codebuild
 from tarn.local.codebuild import Build, BuildspecError, Project
+from tests.mocked_aws import mocked_aws
 
 IMAGE = {"PATH": "/usr/bin:/bin", "HOME": "/tmp"}
 TEMPLATE = """
@@ -139,11 +138,8 @@ phases: { build: { commands: ['export D="two words $CODEBUILD_RESOLVED_SOURCE_VE
     }
 
 
-def test_parameters_are_read_from_the_parameter_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)  # a build has an account of its own
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
-    with mock_aws():
+def test_parameters_are_read_from_the_parameter_store(tmp_path: Path) -> None:
+    with mocked_aws():
         boto3.client("ssm").put_parameter(Name="/cicd/word", Value="stored", Type="String")
         text = """
 version: 0.2
