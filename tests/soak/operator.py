@@ -24,6 +24,9 @@ from tests.soak.load import DATASETS, JUDGED, REPLACING, TEAM
 STATES = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesDelayed")
 FIRST_HOP = ("foundations/ingest-queue", "pipeline/air/main/queue")
 UNFINISHED = ("OPEN", "READY", "STARTED")
+POISON = "no message that anyone can read"
+POISONED = ("foundations/ingest-dead-letter-queue", f"pipeline/{TEAM}/main/dead-letter-queue")
+"""Where the first hop's two unreadable messages end: they wait for a hand that throws them away."""
 
 
 @dataclass
@@ -46,8 +49,18 @@ class Operator:
         self._first_hop = {place: queues[place] for place in FIRST_HOP}
         self._staged = {place: url for place, url in queues.items() if place.startswith(f"dataset/{TEAM}/")}
 
+    def poison(self) -> None:
+        """Send each queue of the first hop a message that no version can read."""
+        for url in self._first_hop.values():
+            self._sqs.send_message(QueueUrl=url, MessageBody=POISON)
+
+    def poisoned(self) -> dict[str, list[str]]:
+        """What each dead-letter queue holds at the end, as ``tarn redrive`` tells it; empty queues are left out."""
+        found = {one.place: dead_letters.peek(self.lake, self._sqs, one) for one in self._dead_letters()}
+        return {place: told for place, told in found.items() if told}
+
     def look_after(self) -> None:
-        """One round: every dead letter goes back, every failed batch gets its next attempt."""
+        """One round: every dead letter that can be read goes back, every failed batch gets its next attempt."""
         self._redrive()
         self._retry()
         wake(self.lake)
@@ -92,22 +105,34 @@ class Operator:
         held = faults.counts(self.state).get("held", 0)
         changed = int(attempts.has_changed(self._objects, TEAM, REPLACING))
         others = {"held": held, "changed": changed}
-        return {**self.depths(), **moving, **{name: count for name, count in others.items() if count}}
+        depths = Counter(self.depths()) - Counter(POISONED)
+        return {**depths, **moving, **{name: count for name, count in others.items() if count}}
 
     def _redrive(self) -> None:
-        for letters in dead_letters.find(self.lake, self._sqs):
+        for letters in self._dead_letters():
             if letters.are_calls:  # what they asked for, the next tick does
                 self.did["dead ticks"] += letters.depth.visible
                 self._sqs.purge_queue(QueueUrl=letters.url)
-            elif letters.depth.visible:
+            elif letters.depth.visible and not self._is_poison(letters):  # alone, it would only come back
                 moved = dead_letters.move(self._sqs, letters, None, lambda _moved, _of: None, poll_seconds=0.2)
                 self.did["redriven"] += moved.messages
+
+    def _dead_letters(self) -> list[dead_letters.DeadLetters]:
+        return dead_letters.find(self.lake, self._sqs)
+
+    def _is_poison(self, letters: dead_letters.DeadLetters) -> bool:
+        return letters.depth.visible == 1 and is_poison(dead_letters.peek(self.lake, self._sqs, letters))
 
     def _retry(self) -> None:
         for row in self.batches():
             if row["state"] == "FAILED":
                 self._again.retry(str(row["batch_id"]), datetime.now(UTC))
                 self.did["retried"] += 1
+
+
+def is_poison(told: list[str]) -> bool:
+    """Whether ``tarn redrive`` says of a queue that there is one dead letter, and that nobody can read it."""
+    return len(told) == 1 and told[0].startswith("unreadable:")
 
 
 def told(rows: list[dict[str, Any]]) -> str:
