@@ -70,7 +70,7 @@ def counts_path(state_dir: Path) -> Path:
 
 
 def switch_path(state_dir: Path) -> Path:
-    """What is there while faults may strike."""
+    """What is there while faults may strike: those that it names, or all if it is empty."""
     return state_dir / "faults.on"
 
 
@@ -81,10 +81,13 @@ def counts(state_dir: Path) -> dict[str, int]:
 
 
 @contextmanager
-def switched_on(state_dir: Path) -> Iterator[None]:
-    """Let faults strike."""
+def switched_on(state_dir: Path, *modes: str) -> Iterator[None]:
+    """Let faults strike: all that have a rate, or only these modes.
+
+    ``glue`` is each bad end of a job's run, ``kill_after:pipeline.start_batch.handler`` that mode for one function.
+    """
     switch = switch_path(state_dir)
-    switch.touch()
+    switch.write_text(" ".join(modes))
     try:
         yield
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,12 @@ T = TypeVar("T")
 FINAL = {"PUBLISHED", "FAILED", "FAILED_QUALITY"}
 HIDDEN_SECONDS = 400
 """So long a dataset's queue hides messages that a run received: one that was killed leaves them so."""
+
+TAKEN_AT_UPDATE = (
+    *("Role", "Command", "DefaultArguments", "NonOverridableArguments", "GlueVersion", "Timeout", "MaxRetries"),
+    *("WorkerType", "NumberOfWorkers", "SecurityConfiguration"),
+)
+"""UpdateJob replaces the whole job."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,15 @@ def end_of(demo: Demo, batch: dict[str, Any]) -> dict[str, Any]:
         return row if row["state"] in FINAL else None
 
     return wait_for(ended, f"batch {batch['batch_id']} does not end")
+
+
+def limit_jobs(session: boto3.Session, names: Iterable[str], most: int) -> None:
+    """Let each of these jobs have so many runs at a time."""
+    glue = session.client("glue")
+    for name in names:
+        stands = glue.get_job(JobName=name)["Job"]
+        kept = {field: stands[field] for field in TAKEN_AT_UPDATE if field in stands}
+        glue.update_job(JobName=name, JobUpdate={**kept, "ExecutionProperty": {"MaxConcurrentRuns": most}})
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,9 +16,9 @@ from tests.e2e.lake_world import Demo, leaving_out_all_but
 
 
 @contextmanager
-def own_emulator(state: Path) -> Iterator[boto3.Session]:
-    """Start it, let this process see it, and leave nothing of it."""
-    emulator.start(state)
+def own_emulator(state: Path, options: Mapping[str, str] | None = None) -> Iterator[boto3.Session]:
+    """Start it with further variables, let this process see it, and leave nothing of it."""
+    emulator.start(state, options=options)
     with taken_over(state) as session:
         yield session
 

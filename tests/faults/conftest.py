@@ -8,12 +8,13 @@ import pytest
 
 from tarn import deployment
 from tests.e2e.own_emulator import own_emulator
-from tests.faults.standing import OVERRIDES, Standing
+from tests.faults.standing import EMULATOR, OVERRIDES, Standing
 
 
 @pytest.fixture(scope="session")
 def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
     """A standing lake; its tests use files of their own names."""
-    with own_emulator(tmp_path_factory.mktemp("faults")) as session:
+    state = tmp_path_factory.mktemp("faults")
+    with own_emulator(state, EMULATOR) as session:
         deployment.deploy("local", quality=False, overrides=OVERRIDES)
-        yield Standing(session)
+        yield Standing(session, state)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -16,6 +17,7 @@ from boto3.dynamodb.conditions import Attr
 
 from lake import events
 from tarn.lake import Lake
+from tarn.local import faults
 from tests.e2e.lake_world import wait_for
 
 GOOD = b"carrier,name\nAA,American Airlines Inc.\n"
@@ -28,11 +30,15 @@ OVERRIDES = {
 }
 
 
+EMULATOR = {faults.VARIABLE: "seed=1 throttle=1 kill_before=0.5 kill_after=0.5", "SFN_WAIT_SCALE": "0.05"}
+"""Its faults strike where a test switches them on; a state machine waits a twentieth of AWS's time between retries."""
+
+
 class Standing:
     """Put, notify, wait and look."""
 
-    def __init__(self, session: boto3.Session) -> None:
-        self.session = session
+    def __init__(self, session: boto3.Session, state: Path) -> None:
+        self.session, self.state = session, state
         self.lake = Lake("local", session)
         self.s3, self.sqs, self.functions = (session.client(name) for name in ("s3", "sqs", "lambda"))
         self.raw_bucket = self.lake.contract.foundations("raw-bucket/name")
@@ -111,11 +117,16 @@ class Standing:
         question = f"SELECT carrier, count(*) FROM airlines WHERE name = '{name}' GROUP BY carrier"  # noqa: S608 (ours)
         return sorted(self.lake.query(question, "air").rows)
 
+    def struck(self, *modes: str) -> int:
+        """How often these faults have struck."""
+        counted = faults.counts(self.state)
+        return sum(counted.get(mode, 0) for mode in modes)
+
     @contextmanager
-    def hasty(self, queue_url: str) -> Iterator[None]:
-        """A queue whose failed messages come back after a second instead of minutes."""
+    def hasty(self, queue_url: str, seconds: int = 1) -> Iterator[None]:
+        """A queue whose failed messages come back after seconds instead of minutes."""
         before = self.sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["VisibilityTimeout"])["Attributes"]
-        self.sqs.set_queue_attributes(QueueUrl=queue_url, Attributes={"VisibilityTimeout": "1"})
+        self.sqs.set_queue_attributes(QueueUrl=queue_url, Attributes={"VisibilityTimeout": str(seconds)})
         try:
             yield
         finally:

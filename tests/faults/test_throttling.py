@@ -1,7 +1,7 @@
 """Throttling: a call that is refused fails its own object, which comes back; the other objects go on.
 
-The SDK has made its own tries by then. That a queue waits six times as long as its function may run, tests/templates
-reads from the templates.
+The SDK has made its own tries by then. At first the whole lake, whose roles are refused in turn; then each call. That a
+queue waits six times as long as its function may run, tests/templates reads from the templates.
 """
 
 from __future__ import annotations
@@ -14,12 +14,16 @@ import pytest
 from botocore.client import BaseClient
 from botocore.exceptions import ClientError
 
+from tarn.local import faults
+from tests.e2e.lake_world import wait_for
+from tests.faults.standing import Standing
 from tests.integration.first_hop_world import Hop
 from tests.integration.tables import Lake, lake, receive_all
 from tests.integration.test_route_object import handle, notification, register, router
 
 __all__ = ["lake", "router"]
 
+REFUSALS = 12
 GOOD = "carrier,delay\nUA,1\n"
 CODES = {
     "UpdateItem": "ThrottlingException",
@@ -48,6 +52,27 @@ def throttled(operation: str, about: str) -> Iterator[list[str]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(BaseClient, "_make_api_call", call)
         yield refused
+
+
+@pytest.mark.slow
+def test_a_first_hop_that_is_throttled_every_second_stages_each_file_once(standing: Standing) -> None:
+    names: list[str] = []
+    pipeline_queue = standing.lake.contract.pipeline("air", "main", "queue/url")
+    with standing.hasty(standing.ingest, 15), standing.hasty(pipeline_queue, 15):
+        before = standing.struck("throttle")
+        with faults.switched_on(standing.state, "throttle"):
+
+            def until_enough() -> bool | None:
+                names.append(f"throttled/{len(names)}.csv")
+                standing.put(names[-1], f"carrier,name\nT{len(names)},throttled\n".encode())
+                return standing.struck("throttle") - before >= REFUSALS or None
+
+            wait_for(until_enough, "nothing was throttled")
+        standing.wait_for_state("STAGED", *map(standing.identity, names))
+    assert [len(standing.staged(name)) for name in names] == [1] * len(names)
+    standing.wake()
+    standing.wait_until_published(names)
+    assert standing.carriers("throttled") == sorted([f"T{number}", "1"] for number in range(1, len(names) + 1))
 
 
 @pytest.mark.parametrize("operation", ["UpdateItem", "GetItem", "SendMessageBatch"])

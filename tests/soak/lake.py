@@ -13,6 +13,7 @@ import boto3
 from tarn import assets, deployment, templates
 from tarn.contract import Contract
 from tarn.lake import Lake
+from tests.e2e.lake_world import limit_jobs
 from tests.soak.load import DATASETS, JUDGED, REPLACING, TEAM
 
 FOLDER = Path(__file__).parent / "datasets"
@@ -32,13 +33,6 @@ OF_DATASET = {
 }
 VISIBILITY_SECONDS = {"foundations/ingest-queue": 20, "pipeline/air/main/queue": 45}
 """As AWS counts them they are 6 minutes and half an hour: so long is a message hidden whose function was killed."""
-
-
-TAKEN_AT_UPDATE = (
-    *("Role", "Command", "DefaultArguments", "NonOverridableArguments", "GlueVersion", "Timeout", "MaxRetries"),
-    *("WorkerType", "NumberOfWorkers", "SecurityConfiguration"),
-)
-"""UpdateJob replaces the whole job."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +57,8 @@ def deploy(quality: bool, size: Size, session: boto3.Session, say: Callable[[str
         _deploy_dataset(contract, dataset, size, say)
     lake = Lake("local", session)
     _shorten(lake, size)
-    _limit_jobs(lake)
+    # this machine is no Glue, and the state machine's retries at the limit are met
+    limit_jobs(session, lake.contract.jobs(TEAM, "main").values(), 2)
     _limit_functions()
     return lake
 
@@ -96,15 +91,6 @@ def _deploy_dataset(contract: Contract, dataset: str, size: Size, say: Callable[
     }
     stack = f"tarn-local-dataset-{TEAM}-{dataset}"
     deployment.deploy_stack("local", DATASET_TEMPLATE, stack, given | wired, bucket=bucket, protected=False, say=say)
-
-
-def _limit_jobs(lake: Lake) -> None:
-    """Two runs of each job at a time: this machine is no Glue, and the machine's retries at the limit are met."""
-    glue = boto3.client("glue")
-    for name in lake.contract.jobs(TEAM, "main").values():
-        stands = glue.get_job(JobName=name)["Job"]
-        kept = {field: stands[field] for field in TAKEN_AT_UPDATE if field in stands}
-        glue.update_job(JobName=name, JobUpdate={**kept, "ExecutionProperty": {"MaxConcurrentRuns": 2}})
 
 
 def _limit_functions() -> None:

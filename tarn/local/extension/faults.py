@@ -142,9 +142,17 @@ class Faults:
         """Whether faults may strike now."""
         return self.switch.exists()
 
+    def may_strike(self, mode: str, of: str) -> bool:
+        """Whether this mode may strike now."""
+        try:
+            named = self.switch.read_text().split()
+        except FileNotFoundError:
+            return False
+        return not named or mode in named or f"{mode}:{of}" in named
+
     def strike(self, mode: str, of: str = "") -> bool:
         """Whether the mode strikes at this opportunity (``of`` has its own ones); the caller counts what came of it."""
-        if mode not in self.rates or not self.are_on():
+        if mode not in self.rates or not self.may_strike(mode, of):
             return False
         with self._lock:
             if (mode, of) not in self._dice:
@@ -206,8 +214,8 @@ def _kill_functions(faults: Faults) -> None:
         answer = invoke(worker, *arguments, durable={**(durable or {}), **({_DEATH: death} if death else {})}, **named)
         if answer.get("status") == "ok":
             known[handler].update(answer.get("calls", {}))
-        if death and answer.get("error") != DIED:  # it made no such call, this time, or its time was over before
-            pending[handler] = death
+        if death and answer.get("error") != DIED:  # it made no or fewer such calls, or its time was over before
+            pending[handler] = death | {"nth": 1}
         elif death:
             faults.count(death["mode"])
             logger.info("%s was killed %s call %d of %s", handler, *(death[word] for word in ("when", "nth", "call")))
