@@ -70,7 +70,7 @@ def lines_source(path: Path, columns: Sequence[Column], place_is: str, *, nested
     for name, function, wanted in (("texts", "json_extract_string", False), ("fragments", "json_extract", True)):
         if any(column.kind.is_json is wanted for column in columns):
             selected.append(f"{function}(line, [{', '.join(paths)}]) AS {name}")
-    outer, cells = ["line", "types[1] AS root", f"{_unbounded('line')} AS unbounded"], {}
+    outer, cells = ["line", "types[1] AS root"], {}
     for place, column in enumerate(columns):
         # A null is the text null among fragments.
         value = f"nullif(fragments[{place + 1}]::VARCHAR, 'null')" if column.kind.is_json else f"texts[{place + 1}]"
@@ -99,8 +99,11 @@ def _json_path(steps: Sequence[str]) -> str:
     return "$" + "".join(f'."{step}"' for step in quoted)
 
 
-def _unbounded(line: str) -> str:
+def unbounded(line: str) -> str:
     """SQL that tells what bound a valid JSON text breaks: ``deep``, ``wide``, or NULL.
+
+    It is asked for once, and is no column of the relation: DuckDB would bind it, which takes as long as reading a small
+    file, for each query.
 
     Few texts have brackets or colons enough to break one. Of those, strings and all but brackets and colons are left
     out, and the innermost objects and arrays taken away, time after time: what is too wide can never be taken away, and

@@ -23,7 +23,7 @@ from pathlib import Path
 import duckdb
 
 from lake.file_schema import JSON, Column, FileSchema, Kind, source_name
-from lake.json_file import BROKEN, DEEPEST, MOST_FIELDS, json_source, lines_source
+from lake.json_file import BROKEN, DEEPEST, MOST_FIELDS, json_source, lines_source, unbounded
 from lake.plain_text import plain_text
 from lake.raw_file import (
     Cell,
@@ -253,7 +253,8 @@ def _check_objects(duck: duckdb.DuckDBPyConnection, file: Source, columns: Seque
     """Every JSON text is an object within the bounds, with its required fields; and some declared field is there."""
     absent = {column.name: f"{file.cells[column.name].json_type} IS NULL" for column in columns}
     required = {column.name: absent[column.name] for column in columns if column.required}
-    conditions = ["root <> 'OBJECT'", "unbounded IS NOT NULL", *required.values(), " AND ".join(absent.values())]
+    broken = unbounded("line")
+    conditions = ["root <> 'OBJECT'", f"{broken} IS NOT NULL", *required.values(), " AND ".join(absent.values())]
     try:
         rows, *counts = duck.execute(
             f"SELECT {', '.join(['count(*)', *(f'count(*) FILTER ({one})' for one in conditions)])} FROM {file.scan}"
@@ -265,7 +266,7 @@ def _check_objects(duck: duckdb.DuckDBPyConnection, file: Source, columns: Seque
         where, kind = _first(duck, file, conditions[0], "root")
         raise UnreadableFileError(f"{where}: {_JSON_WORDS.get(kind, 'a number or null')}, where an object should be")
     if bounds:
-        where, kind = _first(duck, file, conditions[1], "unbounded")
+        where, kind = _first(duck, file, conditions[1], broken)
         bound = f"nested deeper than {DEEPEST}" if kind == "deep" else f"an object of more than {MOST_FIELDS:,} fields"
         raise UnreadableFileError(f"{where}: {bound}")
     if rows and empty == rows:

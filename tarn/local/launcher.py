@@ -6,17 +6,18 @@ runs MiniStack's application. `tarn.local.emulator` makes the environment that i
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import logging
 import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from hypercorn.asyncio import serve
-from hypercorn.config import Config
+import uvicorn
+import uvloop
 
 from tarn.local import extension, lock
 from tarn.local.extension.patching import PlugPointMissing, original, require
@@ -55,19 +56,30 @@ def main() -> int:
     threading.Thread(
         target=_keep_saved, args=(settings.autosave_seconds, stopping), name="tarn-autosave", daemon=True
     ).start()
-    asyncio.run(_serve(settings))
+    # MiniStack's application on loopback alone (its own `main` also takes port 443, if free)
+    config = uvicorn.Config(
+        original("ministack.app", "app"),
+        host="127.0.0.1",
+        port=settings.port,
+        ssl_certfile=settings.certificate,
+        ssl_keyfile=settings.certificate_key,
+        http="httptools",
+        timeout_keep_alive=75,
+        log_config=None,
+        log_level=logging.WARNING,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+    )
+    uvloop.run(_Server(config).serve())
     return 0
 
 
-async def _serve(settings: Settings) -> None:
-    """MiniStack's application on loopback alone (its own `main` also takes port 443, if free)."""
-    config = Config()
-    config.bind = [f"127.0.0.1:{settings.port}"]
-    config.certfile = str(settings.certificate)
-    config.keyfile = str(settings.certificate_key)
-    config.keep_alive_timeout = 75
-    config.loglevel = "WARNING"
-    await serve(original("ministack.app", "app"), config, shutdown_trigger=asyncio.Event().wait)
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Not at all: `_keep_saved` ends the process."""
+        yield
 
 
 def _keep_saved(seconds: float, stopping: threading.Event) -> None:

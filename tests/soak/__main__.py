@@ -33,10 +33,10 @@ from tests.soak.operator import POISONED, Operator, is_poison, told
 MOST_SMALL = 2000
 """Up to here batches are small and faults are frequent, so that each mode strikes among few opportunities."""
 SMALL = soak_lake.Size(most_items=100, run_seconds=60, max_wait_minutes=2)
-LARGE = soak_lake.Size(most_items=2500, run_seconds=300, max_wait_minutes=10)
+LARGE = soak_lake.Size(most_items=5000, run_seconds=300, max_wait_minutes=10)
 MOST_BEHIND = 1500
 """Messages that may wait in the two queues of the first hop before the next object is put."""
-MOST_BATCHES_BEHIND = 6
+MOST_BATCHES_BEHIND = 3
 """Full batches that may wait for the second hop."""
 ASKED_SECONDS = 3
 ROUND_SECONDS = 10
@@ -51,15 +51,18 @@ PATIENCE_SECONDS = 600
 RATES = {
     True: "duplicate=0.06 reorder=0.06 delay=0.02 expire=0.02 throttle=0.1 deny_key=0.04 kill_before=0.03 "
     "kill_after=0.03 kill_idle=0.1",
-    False: "duplicate=0.05 reorder=0.05 delay=0.01 expire=0.01 throttle=0.05 deny_key=0.03 kill_before=0.005 "
-    "kill_after=0.005 kill_idle=0.02",
+    False: "duplicate=0.05 reorder=0.05 delay=0.01 expire=0.01 throttle=0.05 deny_key=0.03 kill_before=0.003 "
+    "kill_after=0.003 kill_idle=0.01",
 }
+BAD_ENDS = {True: 0.08, False: 0.05}
+"""Of each of the five bad ends of a job's run."""
 
 
 def plan_of(objects: int, seed: int) -> faults.Plan:
     """Rates by the number of opportunities: runs of jobs are few at any size, and each of their ends must come."""
-    ends = " ".join(f"{mode}=0.08" for mode in faults.MODES if mode.startswith("glue_"))
-    return faults.Plan.parse(f"seed={seed} {RATES[objects <= MOST_SMALL]} {ends}")
+    is_small = objects <= MOST_SMALL
+    ends = " ".join(f"{mode}={BAD_ENDS[is_small]}" for mode in faults.MODES if mode.startswith("glue_"))
+    return faults.Plan.parse(f"seed={seed} {RATES[is_small]} {ends}")
 
 
 def main() -> int:
