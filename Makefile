@@ -14,8 +14,8 @@ SAM         := .venvs/sam/bin/sam
 CHECKOV     := .venvs/checkov/bin/checkov
 TEMPLATES   := template.yaml $(wildcard datasets/*/*/template.yaml) $(wildcard foundations/*.yaml team/*.yaml) $(filter-out %.asl.yaml,$(wildcard pipeline/*.yaml cicd/*.yaml))
 CORES       := $(shell getconf _NPROCESSORS_ONLN)
-# One process a core; what shares a fixture stays together (tests/conftest.py).
-PARALLEL    := -n auto --dist loadgroup
+# One process a core; what shares a fixture stays together, and the longest begins first (tests/conftest.py).
+PARALLEL    := -n auto --dist loadgroup --no-loadscope-reorder
 INSTALL     := -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 
 # The user's own variables for AWS must not reach an account from a test.

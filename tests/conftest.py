@@ -17,9 +17,14 @@ settings.load_profile("tarn")
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group each test with those of its file, or of its lake; end-to-end tests wait most and begin first."""
+    """Group each test with those of its file, or of its lake; end-to-end and slow ones wait most and begin first."""
     for item in items:
         lakes = {"demo", "standing"} & set(getattr(item, "fixturenames", ()))
         place = lakes.pop() if lakes else str(item.path.relative_to(ROOT))
         item.add_marker(pytest.mark.xdist_group(place))
-    items.sort(key=lambda item: (END_TO_END not in item.path.parents, item.path.name == LAST_END_TO_END))
+    items.sort(
+        key=lambda item: (
+            END_TO_END not in item.path.parents and item.get_closest_marker("slow") is None,
+            item.path.name == LAST_END_TO_END,
+        )
+    )
