@@ -56,6 +56,8 @@ CONFIGURATION = {
     "spark.sql.parquet.int96RebaseModeInWrite": "CORRECTED",
     # a repeated run of the same attempt replaces what the first one left
     "spark.sql.sources.partitionOverwriteMode": "static",
+    # files are looked at in so many tasks, and not each in one of its own: that took longer than reading them
+    "spark.sql.sources.parallelPartitionDiscovery.parallelism": "64",
 }
 MOST_COMPARED = 200
 """Objects whose columns are compared one by one to explain a failed merge."""
