@@ -56,8 +56,8 @@ class Operator:
 
     def poisoned(self) -> dict[str, list[str]]:
         """What each dead-letter queue holds at the end, as ``tarn redrive`` tells it; empty queues are left out."""
-        found = {one.place: dead_letters.peek(self.lake, self._sqs, one) for one in self._dead_letters()}
-        return {place: told for place, told in found.items() if told}
+        held = [one for one in self._dead_letters() if one.depth.visible]
+        return {one.place: dead_letters.peek(self.lake, self._sqs, one) for one in held}
 
     def look_after(self) -> None:
         """One round: every dead letter that can be read goes back, every failed batch gets its next attempt."""

@@ -13,7 +13,7 @@ import pytest
 
 from tarn.local.extension.faults import Dice, Faults, _kill_functions
 from tarn.local.extension.lambda_errors import DIED, RUNTIME
-from tarn.local.faults import MODES, Plan
+from tarn.local.faults import MODES, Plan, switched_on
 
 
 def test_a_plan_reads_what_it_writes() -> None:
@@ -52,6 +52,26 @@ def test_the_seed_decides() -> None:
 def test_a_rate_of_nothing_never_strikes() -> None:
     dice = Dice(random.Random(1), 0)
     assert not any(dice.strikes() for _ in range(1000))
+
+
+@pytest.mark.parametrize(
+    ("named", "of_start_batch", "of_route_object"),
+    [
+        ([], True, True),
+        (["throttle"], False, False),
+        (["kill_after"], True, True),
+        (["kill_after:start_batch"], True, False),
+    ],
+)
+def test_a_switch_names_the_modes_that_strike(
+    tmp_path: Path, named: list[str], of_start_batch: bool, of_route_object: bool
+) -> None:
+    faults = Faults(Plan(1, {"kill_after": 1.0}), tmp_path)
+    assert not faults.strike("kill_after", "start_batch"), "it is off"
+    with switched_on(tmp_path, *named):
+        assert faults.strike("kill_after", "start_batch") is of_start_batch
+        assert faults.strike("kill_after", "route_object") is of_route_object
+    assert not faults.strike("kill_after", "start_batch"), "it is off again"
 
 
 def test_each_mode_says_what_it_does() -> None:
