@@ -87,8 +87,14 @@ class S3FileSystem:
         self._found: dict[Location, Entry] = {}
         self._read: dict[Location, bytes] = {}
 
+    def keeps(self, at: Location) -> bool:
+        """Whether all of an object is known here, so that S3 is not asked for it again."""
+        return at in self._read
+
     def find(self, at: Location) -> Entry | None:
         """What stands at `at`, or None."""
+        if at in self._found:
+            return self._found[at]
         local = self._local(at)
         if local.is_file():
             return Entry("", local.stat().st_size, local.stat().st_mtime)
@@ -96,8 +102,6 @@ class S3FileSystem:
             return Entry("", None)
         if at.is_scratch:
             return None
-        if at in self._found:
-            return self._found[at]
         try:
             return self._look(at)
         except ClientError as error:
@@ -131,14 +135,14 @@ class S3FileSystem:
 
     def read(self, at: Location, offset: int) -> tuple[int, Iterator[bytes]]:
         """How many bytes follow `offset`, and those bytes."""
+        if at in self._read:
+            rest = self._read[at][offset:]
+            return len(rest), iter((rest,))
         if at.is_scratch:
             local = self._local(at)
             if not local.is_file():
                 raise FileNotFoundError(str(at))
             return max(0, local.stat().st_size - offset), _file_chunks(local, offset)
-        if at in self._read:
-            rest = self._read[at][offset:]
-            return len(rest), iter((rest,))
         try:
             got = self._s3.get_object(Bucket=at.bucket, Key=at.key, Range=f"bytes={offset}-")
         except ClientError as error:

@@ -7,19 +7,23 @@ https://hadoop.apache.org/docs/r3.3.4/hadoop-project-dist/hadoop-hdfs/WebHDFS.ht
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cached_property
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import IO
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import boto3
+import uvloop
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -27,6 +31,8 @@ from tarn.local.s3_filesystem import Entry, Location, S3FileSystem
 
 _PREFIX = "/webhdfs/v1"
 _ROOT = Path(__file__).resolve().parents[2]
+_MOST_IN_MEMORY = 1 << 20
+"""Bytes of what is written; more of it waits on the disk."""
 
 
 class ServerError(Exception):
@@ -66,100 +72,158 @@ def mount_configuration(port: int, buckets: Iterable[str]) -> dict[str, str]:
     } | mounts
 
 
-class _Server(ThreadingHTTPServer):
-    """A thread per connection; a client that is killed in the middle of a call is no error of ours."""
+@dataclass(frozen=True)
+class _Call:
+    """A request: ``target`` as it came, which names the operation and where it is done; ``body`` is what is written."""
 
-    daemon_threads = True
-    request_queue_size = 128
-    """Connections that wait to be taken: Spark opens more at once than the library's five."""
+    method: str
+    target: str
+    host: str
+    body: IO[bytes]
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exception(), ConnectionError):
-            super().handle_error(request, client_address)
+    @staticmethod
+    async def read(reader: asyncio.StreamReader) -> _Call:
+        """The next request.
+
+        Raises:
+            asyncio.IncompleteReadError: the client has none, or was killed in the middle of it.
+        """
+        first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().splitlines()
+        method, target, _ = first.split(" ")
+        headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        body = tempfile.SpooledTemporaryFile(_MOST_IN_MEMORY)  # noqa: SIM115 - it goes with the call
+        if headers.get("transfer-encoding", "").lower() == "chunked":
+            while size := int((await reader.readuntil(b"\n")).split(b";")[0], 16):
+                body.write((await reader.readexactly(size + 2))[:-2])
+            await reader.readuntil(b"\n")
+        else:
+            body.write(await reader.readexactly(int(headers.get("content-length", "0"))))
+        body.seek(0)
+        return _Call(method, target, headers.get("host", ""), body)
+
+    @cached_property
+    def at(self) -> Location:
+        return Location.of(unquote(urlsplit(self.target).path).removeprefix(_PREFIX))
+
+    @cached_property
+    def query(self) -> dict[str, str]:
+        return {name.lower(): values[-1] for name, values in parse_qs(urlsplit(self.target).query).items()}
+
+    @property
+    def operation(self) -> str:
+        return f"{self.method} {self.query.get('op', '').upper()}"
 
 
-class _WebHdfs(BaseHTTPRequestHandler):
-    """The WebHDFS operations that Hadoop's client uses for reading, writing and committing."""
+@dataclass(frozen=True)
+class _Answer:
+    """What is answered: ``length`` bytes in ``chunks``, which may be read from S3 while they are sent."""
 
-    files: S3FileSystem
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    """Else an answer's second packet waits for the first one's acknowledgement, which Linux delays by 40 ms."""
-    wbufsize = 1 << 16
+    status: HTTPStatus
+    kind: str = "application/json"
+    length: int = 0
+    chunks: Iterator[bytes] = field(default_factory=lambda: iter(()))
+    location: str = ""
 
-    def do_GET(self) -> None:
-        self._answer(
-            {
-                "GETFILESTATUS": self._status,
-                "LISTSTATUS": self._list,
-                "OPEN": self._open,
-                "GET_BLOCK_LOCATIONS": self._block_locations,
-                "GETHOMEDIRECTORY": lambda: self._send({"Path": "/"}),
-            }
-        )
+    @staticmethod
+    def of(told: object, status: HTTPStatus = HTTPStatus.OK) -> _Answer:
+        body = json.dumps(told).encode()
+        return _Answer(status, length=len(body), chunks=iter((body,)))
 
-    def do_PUT(self) -> None:
-        self._answer({"CREATE": self._create, "MKDIRS": self._mkdirs, "RENAME": self._rename})
+    @staticmethod
+    def refusal(status: HTTPStatus, java_class: str, message: str) -> _Answer:
+        exception = {"exception": java_class.rpartition(".")[2], "javaClassName": java_class, "message": message}
+        return _Answer.of({"RemoteException": exception}, status)
 
-    def do_DELETE(self) -> None:
-        self._answer({"DELETE": self._delete})
+    def head(self) -> bytes:
+        """Hadoop makes a connection for each request, and so each ends with its answer."""
+        lines = [f"HTTP/1.1 {self.status.value} {self.status.phrase}", "Connection: close"]
+        lines += [f"Content-Type: {self.kind}", f"Content-Length: {self.length}"]
+        lines += [f"Location: {self.location}"] if self.location else []
+        return "\r\n".join([*lines, "", ""]).encode()
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-        """Quiet: the emulator's log is not for every read of every job."""
 
-    def _answer(self, operations: dict[str, Any]) -> None:
-        url = urlsplit(self.path.encode("latin-1").decode())  # Java sends what is not ASCII as it is, in UTF-8
-        self._at = Location.of(unquote(url.path).removeprefix(_PREFIX))
-        self._query = {name.lower(): values[-1] for name, values in parse_qs(url.query).items()}
-        operation = self._query.get("op", "").upper()
+class WebHdfs:
+    """The WebHDFS operations that Hadoop's client uses for reading, writing and committing.
+
+    Of each small file it asks eighteen times in a run, so that a thread for each request, and the library's server,
+    took as long as Spark itself. What is known already is answered at once; what asks S3 is done in a thread.
+    """
+
+    def __init__(self, files: S3FileSystem) -> None:
+        self._files = files
+        self._operations = {
+            "GET GETFILESTATUS": self._status,
+            "GET LISTSTATUS": self._list,
+            "GET OPEN": self._open,
+            "GET GET_BLOCK_LOCATIONS": self._block_locations,
+            "GET GETHOMEDIRECTORY": lambda _: _Answer.of({"Path": "/"}),
+            "PUT CREATE": self._create,
+            "PUT MKDIRS": self._mkdirs,
+            "PUT RENAME": self._rename,
+            "DELETE DELETE": self._delete,
+        }
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer the one request of a connection."""
+        # a client that is killed in the middle of a call, or has enough of a file, is no error of ours
+        with closing(writer), suppress(ConnectionError, asyncio.IncompleteReadError):
+            call = await _Call.read(reader)
+            is_known = call.method == "GET" and self._files.keeps(call.at)
+            answer = self._answer(call) if is_known else await asyncio.to_thread(self._answer, call)
+            head = answer.head()
+            while (chunk := await self._next(answer.chunks, is_known)) or head:
+                writer.write(head + chunk)
+                await writer.drain()
+                head = b""
+
+    @staticmethod
+    async def _next(chunks: Iterator[bytes], is_known: bool) -> bytes:
+        return next(chunks, b"") if is_known else await asyncio.to_thread(next, chunks, b"")
+
+    def _answer(self, call: _Call) -> _Answer:
         try:
-            operations.get(operation, self._unknown)()
+            return self._operations.get(call.operation, self._unknown)(call)
         except FileNotFoundError as error:
-            self._refuse(HTTPStatus.NOT_FOUND, "java.io.FileNotFoundException", f"File does not exist: {error}")
+            absent = f"File does not exist: {error}"
+            return _Answer.refusal(HTTPStatus.NOT_FOUND, "java.io.FileNotFoundException", absent)
         except FileExistsError as error:
             exists = "org.apache.hadoop.fs.FileAlreadyExistsException"
-            self._refuse(HTTPStatus.FORBIDDEN, exists, f"File already exists: {error}")
+            return _Answer.refusal(HTTPStatus.FORBIDDEN, exists, f"File already exists: {error}")
         except ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] == HTTPStatus.FORBIDDEN:
                 # a HEAD's answer has no body, and so no word of its own for this
-                denied = f"{error.operation_name} of {self._at}: AccessDenied: {error}"
-                self._refuse(HTTPStatus.FORBIDDEN, "org.apache.hadoop.security.AccessControlException", denied)
-            else:
-                self._refuse(HTTPStatus.FORBIDDEN, "java.io.IOException", f"{self._at}: {error}")
-        except ConnectionError:
-            self.close_connection = True  # the client had enough of the file
+                denied = f"{error.operation_name} of {call.at}: AccessDenied: {error}"
+                java_class = "org.apache.hadoop.security.AccessControlException"
+                return _Answer.refusal(HTTPStatus.FORBIDDEN, java_class, denied)
+            return _Answer.refusal(HTTPStatus.FORBIDDEN, "java.io.IOException", f"{call.at}: {error}")
         except (OSError, BotoCoreError) as error:
-            self._refuse(HTTPStatus.FORBIDDEN, "java.io.IOException", f"{self._at}: {error}")
+            return _Answer.refusal(HTTPStatus.FORBIDDEN, "java.io.IOException", f"{call.at}: {error}")
 
-    def _unknown(self) -> None:
-        self._refuse(
+    @staticmethod
+    def _unknown(call: _Call) -> _Answer:
+        return _Answer.refusal(
             HTTPStatus.BAD_REQUEST,
             "java.lang.UnsupportedOperationException",
-            f"{self._query.get('op')} of {self._at}: not a file operation of the lake on a laptop",
+            f"{call.query.get('op')} of {call.at}: not a file operation of the lake on a laptop",
         )
 
-    def _status(self) -> None:
-        found = self.files.find(self._at)
+    def _status(self, call: _Call) -> _Answer:
+        found = self._files.find(call.at)
         if found is None:
-            raise FileNotFoundError(str(self._at))
-        self._send({"FileStatus": _file_status(found)})
+            raise FileNotFoundError(str(call.at))
+        return _Answer.of({"FileStatus": _file_status(found)})
 
-    def _list(self) -> None:
-        entries = [_file_status(entry) for entry in self.files.entries(self._at)]
-        self._send({"FileStatuses": {"FileStatus": entries}})
+    def _list(self, call: _Call) -> _Answer:
+        entries = [_file_status(entry) for entry in self._files.entries(call.at)]
+        return _Answer.of({"FileStatuses": {"FileStatus": entries}})
 
-    def _open(self) -> None:
-        length, chunks = self.files.read(self._at, int(self._query.get("offset", "0")))
-        self.send_response(HTTPStatus.OK)
-        self.send_header("Content-Type", "application/octet-stream")
-        self.send_header("Content-Length", str(length))
-        self.end_headers()
-        for chunk in chunks:
-            self.wfile.write(chunk)
+    def _open(self, call: _Call) -> _Answer:
+        length, chunks = self._files.read(call.at, int(call.query.get("offset", "0")))
+        return _Answer(HTTPStatus.OK, "application/octet-stream", length, chunks)
 
-    def _block_locations(self) -> None:
+    def _block_locations(self, call: _Call) -> _Answer:
         """One block, the whole file, on no host in particular: RDDs ask before they split a file."""
-        length = next(entry.size or 0 for entry in self.files.entries(self._at))
+        length = next(entry.size or 0 for entry in self._files.entries(call.at))
         block = {
             "block": {"blockPoolId": "s3", "blockId": 0, "generationStamp": 0, "numBytes": length},
             "startOffset": 0,
@@ -170,50 +234,24 @@ class _WebHdfs(BaseHTTPRequestHandler):
             "blockToken": {"urlString": "AAAAAA"},
         }
         located = {"fileLength": length, "locatedBlocks": [block], "lastLocatedBlock": block}
-        self._send({"LocatedBlocks": located | {"isUnderConstruction": False, "isLastBlockComplete": True}})
+        return _Answer.of({"LocatedBlocks": located | {"isUnderConstruction": False, "isLastBlockComplete": True}})
 
-    def _create(self) -> None:
-        if "data" not in self._query:  # the protocol's first step carries no data and asks where to send it
-            self.send_response(HTTPStatus.TEMPORARY_REDIRECT)
-            self.send_header("Location", f"http://{self.headers['Host']}{self.path}&data=true")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        self.files.write(self._at, self._body(), overwrite=self._query.get("overwrite") == "true")
-        self._send(None, HTTPStatus.CREATED)
+    def _create(self, call: _Call) -> _Answer:
+        if "data" not in call.query:  # the protocol's first step carries no data and asks where to send it
+            return _Answer(HTTPStatus.TEMPORARY_REDIRECT, location=f"http://{call.host}{call.target}&data=true")
+        chunks = iter(lambda: call.body.read(_MOST_IN_MEMORY), b"")
+        self._files.write(call.at, chunks, overwrite=call.query.get("overwrite") == "true")
+        return _Answer(HTTPStatus.CREATED)
 
-    def _mkdirs(self) -> None:
-        self.files.make_directory(self._at)
-        self._send({"boolean": True})
+    def _mkdirs(self, call: _Call) -> _Answer:
+        self._files.make_directory(call.at)
+        return _Answer.of({"boolean": True})
 
-    def _rename(self) -> None:
-        self._send({"boolean": self.files.rename(self._at, Location.of(self._query["destination"]))})
+    def _rename(self, call: _Call) -> _Answer:
+        return _Answer.of({"boolean": self._files.rename(call.at, Location.of(call.query["destination"]))})
 
-    def _delete(self) -> None:
-        recursive = self._query.get("recursive") == "true"
-        self._send({"boolean": self.files.delete(self._at, recursive)})
-
-    def _body(self) -> Iterator[bytes]:
-        """The request's body, which Hadoop sends in chunks."""
-        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
-            yield self.rfile.read(int(self.headers.get("Content-Length", "0")))
-            return
-        while size := int(self.rfile.readline().split(b";")[0], 16):
-            yield self.rfile.read(size)
-            self.rfile.readline()
-        self.rfile.readline()
-
-    def _send(self, answer: object, status: HTTPStatus = HTTPStatus.OK) -> None:
-        body = b"" if answer is None else json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def _refuse(self, status: HTTPStatus, java_class: str, message: str) -> None:
-        exception = {"exception": java_class.rpartition(".")[2], "javaClassName": java_class, "message": message}
-        self._send({"RemoteException": exception}, status)
+    def _delete(self, call: _Call) -> _Answer:
+        return _Answer.of({"boolean": self._files.delete(call.at, call.query.get("recursive") == "true")})
 
 
 def _file_status(entry: Entry) -> dict[str, object]:
@@ -232,16 +270,20 @@ def _file_status(entry: Entry) -> dict[str, object]:
     }
 
 
+async def _serve(scratch: Path) -> None:
+    s3 = boto3.client("s3", config=Config(max_pool_connections=32))
+    application = WebHdfs(S3FileSystem(s3, scratch))
+    server = await asyncio.start_server(application.serve, "127.0.0.1", 0, backlog=128)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+
 def main() -> None:
     """Serve S3 as the role whose keys are in the environment, with the scratch folder that is named; print the port.
 
     It ends with its input, and so with the emulator, however that ends.
     """
-    s3 = boto3.client("s3", config=Config(max_pool_connections=32))
-    handler = type("Handler", (_WebHdfs,), {"files": S3FileSystem(s3, Path(sys.argv[1]))})
-    server = _Server(("127.0.0.1", 0), handler)
-    print(server.server_port, flush=True)
-    Thread(target=server.serve_forever, daemon=True).start()
+    Thread(target=uvloop.run, args=(_serve(Path(sys.argv[1])),), daemon=True).start()
     sys.stdin.read()
 
 

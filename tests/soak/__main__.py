@@ -32,8 +32,8 @@ from tests.soak.operator import POISONED, Operator, is_poison, told
 
 MOST_SMALL = 2000
 """Up to here batches are small and faults are frequent, so that each mode strikes among few opportunities."""
-SMALL = soak_lake.Size(most_items=100, run_seconds=60, max_wait_minutes=2)
-LARGE = soak_lake.Size(most_items=5000, run_seconds=300, max_wait_minutes=10)
+SMALL = soak_lake.Size(most_items=100, run_seconds=60, max_wait_minutes=2, invocations=2)
+LARGE = soak_lake.Size(most_items=4000, run_seconds=400, max_wait_minutes=10, invocations=4)
 MOST_BEHIND = 1500
 """Messages that may wait in the two queues of the first hop before the next object is put."""
 MOST_BATCHES_BEHIND = 3

@@ -37,15 +37,17 @@ VISIBILITY_SECONDS = {"foundations/ingest-queue": 20, "pipeline/air/main/queue":
 
 @dataclass(frozen=True)
 class Size:
-    """What follows from how many objects there are: the size of batches, and the clocks.
+    """What follows from how many objects there are: the size of batches, the clocks, and invocations at a time.
 
     ``run_seconds`` is the time limit of start_batch: a run that was killed holds its objects, and the lease, for as
-    long. ``max_wait_minutes`` is long enough for full batches.
+    long. ``max_wait_minutes`` is long enough for full batches. Of each queue's ``invocations`` two are the fewest that
+    a mapping can have; two processors are busy with four.
     """
 
     most_items: int
     run_seconds: int
     max_wait_minutes: int
+    invocations: int
 
 
 def deploy(quality: bool, size: Size, session: boto3.Session, say: Callable[[str], None]) -> Lake:
@@ -59,7 +61,7 @@ def deploy(quality: bool, size: Size, session: boto3.Session, say: Callable[[str
     _shorten(lake, size)
     # this machine is no Glue, and the state machine's retries at the limit are met
     limit_jobs(session, lake.contract.jobs(TEAM, "main").values(), 2)
-    _limit_functions()
+    _limit_functions(size.invocations)
     return lake
 
 
@@ -93,12 +95,12 @@ def _deploy_dataset(contract: Contract, dataset: str, size: Size, say: Callable[
     deployment.deploy_stack("local", DATASET_TEMPLATE, stack, given | wired, bucket=bucket, protected=False, say=say)
 
 
-def _limit_functions() -> None:
-    """As few invocations at a time as a queue's mapping can have: two processors have enough of them."""
+def _limit_functions(invocations: int) -> None:
+    """So many invocations at a time for each queue."""
     functions = boto3.client("lambda")
     for page in functions.get_paginator("list_event_source_mappings").paginate():
         for one in page["EventSourceMappings"]:
-            functions.update_event_source_mapping(UUID=one["UUID"], ScalingConfig={"MaximumConcurrency": 2})
+            functions.update_event_source_mapping(UUID=one["UUID"], ScalingConfig={"MaximumConcurrency": invocations})
 
 
 def _shorten(lake: Lake, size: Size) -> None:
