@@ -20,6 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -358,19 +359,26 @@ def _can_be(mode: str, service: str, action: str) -> bool:
 
 
 def _end_runs(faults: Faults) -> None:
-    """Runs that end badly do so in each way before any way comes again, so that few runs show them all."""
+    """Runs that end badly do so in each way before any way comes again.
+
+    Until each has come once, every second run does at least, so that few runs show them all.
+    """
     make, finish = original(JOBS, "_job_run"), original(JOBS, "_finish")
     start, stop = original(GLUE, "_start_job_run"), original(GLUE, "_batch_stop_job_run")
     faults.rates["glue"] = min(sum(faults.rates.get(_mode(state), 0) for state in _ENDINGS), 1)
+    all_ways = [state for state in _ENDINGS if faults.rates.get(_mode(state))]
     ways: list[str] = []
+    is_second = cycle((False, True))
     planned: dict[str, tuple[str, int]] = {}
     made: contextvars.ContextVar[str] = contextvars.ContextVar("made")
 
     def ending() -> str:
-        if not faults.strike("glue"):
+        is_owed = not all(faults.counts[_mode(state)] for state in all_ways)
+        is_due = is_owed and faults.may_strike("glue", "") and next(is_second)
+        if not (faults.strike("glue") or is_due):
             return ""
         if not ways:
-            ways.extend(state for state in _ENDINGS if faults.rates.get(_mode(state)))
+            ways.extend(all_ways)
             faults.chance.shuffle(ways)
         return ways.pop()
 
