@@ -27,10 +27,10 @@ class Client:
     """Requests to the server on ``port``, a connection for each."""
 
     def __init__(self, port: int) -> None:
-        self._port = port
+        self.port = port
 
     def ask(self, method: str, path: str, operation: str, body: Any = None) -> tuple[http.client.HTTPResponse, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         connection.putrequest(method, f"/webhdfs/v1/lake/{path}?op={operation}")
         if body is not None:
             connection.putheader("Transfer-Encoding", "chunked")
@@ -82,7 +82,7 @@ def test_a_name_may_hold_what_java_sends_as_it_is(lake: tuple[Any, Client]) -> N
     s3, client = lake
     s3.put_object(Bucket="lake", Key="100% ü+1", Body=b"a")
     assert client.ask("GET", "100%25%20%C3%BC+1", "OPEN")[1] == b"a"
-    connection = http.client.HTTPConnection("127.0.0.1", client._port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", client.port, timeout=20)
     connection._validate_path = lambda url: None  # type: ignore[attr-defined]
     connection._encode_request = lambda request: request.encode()  # type: ignore[attr-defined]
     connection.request("GET", "/webhdfs/v1/lake/100%25%20ü+1?op=OPEN")
@@ -119,10 +119,10 @@ def test_what_cannot_be_done_is_said_in_hadoops_words(
 def test_a_client_that_goes_is_no_error(lake: tuple[Any, Client], caplog: pytest.LogCaptureFixture) -> None:
     s3, client = lake
     s3.put_object(Bucket="lake", Key="large", Body=LARGE)
-    connection = http.client.HTTPConnection("127.0.0.1", client._port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", client.port, timeout=20)
     connection.request("GET", "/webhdfs/v1/lake/large?op=OPEN")
     connection.getresponse().read(10)
     connection.close()
-    http.client.HTTPConnection("127.0.0.1", client._port, timeout=20).connect()
+    http.client.HTTPConnection("127.0.0.1", client.port, timeout=20).connect()
     assert client.ask("GET", "large", "OPEN&offset=655350")[1] == LARGE[655350:]
     assert not caplog.records
