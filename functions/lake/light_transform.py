@@ -153,9 +153,7 @@ def _stage(
     first_nulled = {}
     with _refusing(UnreadableFileError):
         columns = schema.columns or _own_columns(file)
-        if file.numbered:
-            _check_objects(duck, file, columns)
-        else:
+        if not file.numbered:
             _require_columns(file, columns, schema)
         rows, nulled = _check(duck, file, columns)
         for column in columns:
@@ -249,30 +247,31 @@ def _require_columns(file: Source, columns: Sequence[Column], schema: FileSchema
             raise SchemaMismatchError(f"column {column.name!r} is missing")
 
 
-def _check_objects(duck: duckdb.DuckDBPyConnection, file: Source, columns: Sequence[Column]) -> None:
-    """Every JSON text is an object within the bounds, with its required fields; and some declared field is there."""
+def _objects_conditions(file: Source, columns: Sequence[Column]) -> list[str]:
+    """What no line of a JSON file may be: no object, out of bounds, without a required field; nor all without any."""
     absent = {column.name: f"{file.cells[column.name].json_type} IS NULL" for column in columns}
-    required = {column.name: absent[column.name] for column in columns if column.required}
-    broken = unbounded("line")
-    conditions = ["root <> 'OBJECT'", f"{broken} IS NOT NULL", *required.values(), " AND ".join(absent.values())]
-    try:
-        rows, *counts = duck.execute(
-            f"SELECT {', '.join(['count(*)', *(f'count(*) FILTER ({one})' for one in conditions)])} FROM {file.scan}"
-        ).fetchall()[0]
-    except duckdb.InvalidInputException as error:
-        raise _malformed(duck, file) or error from error
+    required = [absent[column.name] for column in columns if column.required]
+    return ["root <> 'OBJECT'", f"{unbounded('line')} IS NOT NULL", *required, " AND ".join(absent.values())]
+
+
+def _check_objects(
+    duck: duckdb.DuckDBPyConnection, file: Source, columns: Sequence[Column], rows: int, counts: Sequence[int]
+) -> None:
+    """Judge how many of ``rows`` meet each of the conditions above."""
+    conditions = _objects_conditions(file, columns)
     objects, bounds, *fields, empty = counts
     if objects:
         where, kind = _first(duck, file, conditions[0], "root")
         raise UnreadableFileError(f"{where}: {_JSON_WORDS.get(kind, 'a number or null')}, where an object should be")
     if bounds:
-        where, kind = _first(duck, file, conditions[1], broken)
+        where, kind = _first(duck, file, conditions[1], unbounded("line"))
         bound = f"nested deeper than {DEEPEST}" if kind == "deep" else f"an object of more than {MOST_FIELDS:,} fields"
         raise UnreadableFileError(f"{where}: {bound}")
     if rows and empty == rows:
         where, line = _first(duck, file, "true", "line[:60]")
         raise UnreadableFileError(f"none of the declared fields is in any of {rows:,} objects; {where} begins {line}")
-    for (name, condition), count in zip(required.items(), fields, strict=True):
+    required = [column.name for column in columns if column.required]
+    for name, condition, count in zip(required, conditions[2:-1], fields, strict=True):
         if count:
             where, _ = _first(duck, file, condition, "NULL")
             others = f" (and {count - 1} more)" if count > 1 else ""
@@ -309,25 +308,28 @@ def _first(duck: duckdb.DuckDBPyConnection, file: Source, condition: str, shown:
 def _check(duck: duckdb.DuckDBPyConnection, file: Source, columns: Sequence[Column]) -> tuple[int, dict[str, int]]:
     """Read every field once: the number of rows, and of the values in each column that are not of its type."""
     present = [(column, cell) for column in columns if (cell := file.cell(column.name)) is not None]
-    bad = [f"count(*) FILTER ({cell.holds} AND {_typed(cell, one.kind)} IS NULL)" for one, cell in present]
+    bad = [f"{cell.holds} AND {_typed(cell, one.kind)} IS NULL" for one, cell in present]
+    objects = _objects_conditions(file, columns) if file.numbered else []
     # A NUL is of no other type's form. Columns without a form are counted, or DuckDB would not read them at all.
     texts = [cell.sql for one, cell in present if one.kind.name == cell.type == "VARCHAR"]
     binary = " OR ".join(f"contains({name}, chr(0))" for name in texts) or "false"
     formed = {cell.sql for one, cell in present if one.kind.name != cell.type}
     others = [f"count({cell.sql})" for cell in file.cells.values() if cell.sql not in formed]
+    counted = [f"count(*) FILTER ({condition})" for condition in (binary, *bad, *objects)]
     try:
-        answer = duck.execute(
-            f"SELECT {', '.join(['count(*)', f'count(*) FILTER ({binary})', *bad, *others])} FROM {file.scan}"
+        rows, nuls, *counts = duck.execute(
+            f"SELECT {', '.join(['count(*)', *counted, *others])} FROM {file.scan}"
         ).fetchall()[0]
     except duckdb.InvalidInputException as error:
         # Of such a file DuckDB says that its state machine is in an invalid state, and no line.
         if "CSV Error on Line" not in str(error) and file.path and (found := other_line_end(file.path)):
             raise UnreadableFileError(found) from error
-        raise
-    if answer[1]:
-        raise UnreadableFileError(f"the file is binary: NUL bytes in {answer[1]} of {answer[0]} rows")
-    counts = zip((column.name for column, _ in present), answer[2 : 2 + len(present)], strict=True)
-    return answer[0], {name: count for name, count in counts if count}
+        raise (_malformed(duck, file) if file.numbered else None) or error from error
+    if objects:
+        _check_objects(duck, file, columns, rows, counts[len(bad) :][: len(objects)])
+    if nuls:
+        raise UnreadableFileError(f"the file is binary: NUL bytes in {nuls} of {rows} rows")
+    return rows, {column.name: count for (column, _), count in zip(present, counts[: len(bad)], strict=True) if count}
 
 
 def _first_mismatch(duck: duckdb.DuckDBPyConnection, file: Source, column: Column, cell: Cell) -> tuple[str, str]:

@@ -61,3 +61,32 @@ def test_what_arrives_while_messages_are_deleted_stays() -> None:
 def test_stock_loses_it() -> None:
     """Else the plug point is not needed any more."""
     assert left("a function's batch", plug="") == "[]"
+
+
+def test_old_messages_are_looked_for_every_few_seconds_and_not_at_every_call() -> None:
+    script = """
+import time
+from pathlib import Path
+from tarn.local.extension import queue_races
+from tarn.local.settings import Settings
+from ministack.services import sqs
+
+queue_races.install(Settings(Path("."), 1, "eu-west-1"))
+url = sqs._act_create_queue({"QueueName": "kept", "Attributes": {"MessageRetentionPeriod": "60"}}, "")["QueueUrl"]
+queue = sqs._queues[url]
+
+def left(seconds):
+    queue["retention_looked_at"] = queue.get("retention_looked_at", 0) - seconds
+    return sqs._act_get_queue_attributes({"QueueUrl": url}, url)["Attributes"]["ApproximateNumberOfMessages"]
+
+def send_old():
+    sqs._act_send_message({"QueueUrl": url, "MessageBody": "old"}, url)
+    queue["messages"][-1]["sent_at"] -= 61
+
+send_old()
+first = left(0)
+send_old()
+print(first, left(0), left(10))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("0 1 0\n", "")

@@ -33,11 +33,12 @@ from tests.soak.operator import POISONED, Operator, is_poison, told
 MOST_SMALL = 2000
 """Up to here batches are small and faults are frequent, so that each mode strikes among few opportunities."""
 SMALL = soak_lake.Size(most_items=100, run_seconds=60, max_wait_minutes=2, invocations=2)
-LARGE = soak_lake.Size(most_items=4000, run_seconds=400, max_wait_minutes=10, invocations=4)
+LARGE = soak_lake.Size(most_items=2000, run_seconds=250, max_wait_minutes=5, invocations=4)
+"""A claim that takes minutes would meet a fault nearly each time, and then its messages hide for ``run_seconds``."""
 MOST_BEHIND = 1500
 """Messages that may wait in the two queues of the first hop before the next object is put."""
-MOST_BATCHES_BEHIND = 3
-"""Full batches that may wait for the second hop."""
+MOST_BATCHES_BEHIND = 8
+"""Full batches that may wait for the second hop: the first one goes on while a claim that died holds some."""
 ASKED_SECONDS = 3
 ROUND_SECONDS = 10
 CALM_ROUNDS = 2
@@ -51,10 +52,10 @@ PATIENCE_SECONDS = 600
 RATES = {
     True: "duplicate=0.06 reorder=0.06 delay=0.02 expire=0.02 throttle=0.1 deny_key=0.04 kill_before=0.03 "
     "kill_after=0.03 kill_idle=0.1",
-    False: "duplicate=0.05 reorder=0.05 delay=0.01 expire=0.01 throttle=0.05 deny_key=0.03 kill_before=0.003 "
-    "kill_after=0.003 kill_idle=0.01",
+    False: "duplicate=0.05 reorder=0.05 delay=0.01 expire=0.01 throttle=0.01 deny_key=0.006 kill_before=0.001 "
+    "kill_after=0.001 kill_idle=0.003",
 }
-BAD_ENDS = {True: 0.08, False: 0.05}
+BAD_ENDS = {True: 0.08, False: 0.02}
 """Of each of the five bad ends of a job's run."""
 
 

@@ -200,8 +200,8 @@ def _kill_functions(faults: Faults) -> None:
 
     def planned(handler: str) -> dict[str, Any]:
         """The death that waits for this function, or one that is due now."""
-        if handler in pending:
-            return pending.pop(handler) if faults.may_strike(pending[handler]["mode"], handler) else {}
+        if death := pending.get(handler):  # which another invocation may take first
+            return pending.pop(handler, {}) if faults.may_strike(death["mode"], handler) else {}
         calls = known.setdefault(handler, {})
         mode = next((mode for mode in ("kill_before", "kill_after") if calls and faults.strike(mode, handler)), None)
         if mode is None:

@@ -2,8 +2,8 @@
 
 Stock MiniStack 1.5.33 removes messages by putting a new list in the place of the old one, on the event loop and on the
 thread that polls for functions, while S3's, SNS's and EventBridge's threads append to the old one: what is appended
-in between is gone. One message in some thousands was. Here they take turns, and a receive looks no further than it
-needs to.
+in between is gone. One message in some thousands was. Here they take turns, a receive looks no further than it
+needs to, and old messages are looked for every few seconds instead of at every call.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ _APPENDING = (
     ("ministack.services.eventbridge", "_dispatch_to_sqs"),
     ("ministack.services.lambda_svc", "_route_async_failure"),
 )
+_RETENTION_LOOK_SECONDS = 10
+"""The shortest retention is a minute, and each look reads the whole queue."""
 
 
 def install(_settings: Settings) -> None:
@@ -40,6 +42,7 @@ def install(_settings: Settings) -> None:
     replace(SQS, "_queues_lock", lock)
     for module, name in (*((SQS, name) for name in _REWRITING), *_APPENDING):
         replace(module, name, _in_turn(lock, original(module, name)))
+    expire = original(SQS, "_expire_retained")
     fifo = original(SQS, "_collect_msgs")
     ensure = original(SQS, "_ensure_msg_fields")
 
@@ -57,7 +60,14 @@ def install(_settings: Settings) -> None:
                 message["first_receive_at"] = message.get("first_receive_at") or now
         return received
 
+    def expire_at_times(queue: dict[str, Any]) -> None:
+        now = time.time()
+        if now - queue.get("retention_looked_at", 0) >= _RETENTION_LOOK_SECONDS:
+            queue["retention_looked_at"] = now
+            expire(queue)
+
     replace(SQS, "_collect_msgs", collect)
+    replace(SQS, "_expire_retained", expire_at_times)
 
 
 def _in_turn(lock: threading.RLock, work: Callable[..., Any]) -> Callable[..., Any]:
