@@ -32,8 +32,8 @@ from tests.soak.operator import POISONED, Operator, is_poison, told
 
 MOST_SMALL = 2000
 """Up to here batches are small and faults are frequent, so that each mode strikes among few opportunities."""
-SMALL = soak_lake.Size(most_items=100, run_seconds=60, max_wait_minutes=2, invocations=2)
-LARGE = soak_lake.Size(most_items=2000, run_seconds=250, max_wait_minutes=5, invocations=4)
+SMALL = soak_lake.Size(least_items=100, most_items=100, run_seconds=60, max_wait_minutes=2)
+LARGE = soak_lake.Size(least_items=2500, most_items=5000, run_seconds=200, max_wait_minutes=8)
 """A claim that takes minutes would meet a fault nearly each time, and then its messages hide for ``run_seconds``."""
 MOST_BEHIND = 1500
 """Messages that may wait in the two queues of the first hop before the next object is put."""
@@ -52,7 +52,7 @@ PATIENCE_SECONDS = 600
 RATES = {
     True: "duplicate=0.06 reorder=0.06 delay=0.02 expire=0.02 throttle=0.1 deny_key=0.04 kill_before=0.03 "
     "kill_after=0.03 kill_idle=0.1",
-    False: "duplicate=0.05 reorder=0.05 delay=0.01 expire=0.01 throttle=0.01 deny_key=0.006 kill_before=0.001 "
+    False: "duplicate=0.05 reorder=0.05 delay=0.01 expire=0.01 throttle=0.004 deny_key=0.002 kill_before=0.001 "
     "kill_after=0.001 kill_idle=0.003",
 }
 BAD_ENDS = {True: 0.08, False: 0.02}
@@ -100,8 +100,8 @@ def _soak(options: argparse.Namespace, plan: faults.Plan, state: Path, say: Call
         mutants.apply(options.mutant)
         say(f"the lake is broken on purpose: {options.mutant}")
     operator = Operator(deployed, state, session)
-    load = _load(operator, options.objects, options.seed, MOST_BATCHES_BEHIND * size.most_items, Tolerance(say))
-    say(f"deployed; {options.objects} objects, batches of {size.most_items}, quality {'on' if is_judged else 'off'}")
+    load = _load(operator, options.objects, options.seed, MOST_BATCHES_BEHIND * size.least_items, Tolerance(say))
+    say(f"deployed; {options.objects} objects, batches of {size.least_items}, quality {'on' if is_judged else 'off'}")
     say(plan.text())
     first = time.monotonic()
     with faults.switched_on(state):

@@ -19,12 +19,11 @@ from tests.soak.load import DATASETS, JUDGED, REPLACING, TEAM
 FOLDER = Path(__file__).parent / "datasets"
 DATASET_TEMPLATE = "pipeline/dataset.yaml"
 COLUMNS = ",".join(["object:string:required", "put:int:required", "line:int:required", "amount:int:required"])
-OF_ORDERS = {"FormatType": "csv", "LightTransform": "light.sql", "Rules": "rules.dqdl"}
+OF_ORDERS = {"LightTransform": "light.sql", "Rules": "rules.dqdl"}
 OF_DATASET = {
     "orders": OF_ORDERS,
     JUDGED: OF_ORDERS,
     REPLACING: {
-        "FormatType": "json",
         "OnChange": "replace",
         "LightTransform": "light.sql",
         "HeavyTransform": "heavy.sql",
@@ -37,17 +36,16 @@ VISIBILITY_SECONDS = {"foundations/ingest-queue": 20, "pipeline/air/main/queue":
 
 @dataclass(frozen=True)
 class Size:
-    """What follows from how many objects there are: the size of batches, the clocks, and invocations at a time.
+    """What follows from how many objects there are: the size of batches, and the clocks.
 
     ``run_seconds`` is the time limit of start_batch: a run that was killed holds its objects, and the lease, for as
-    long. ``max_wait_minutes`` is long enough for full batches. Of each queue's ``invocations`` two are the fewest that
-    a mapping can have; two processors are busy with four.
+    long. ``max_wait_minutes`` is long enough for full batches.
     """
 
+    least_items: int
     most_items: int
     run_seconds: int
     max_wait_minutes: int
-    invocations: int
 
 
 def deploy(quality: bool, size: Size, session: boto3.Session, say: Callable[[str], None]) -> Lake:
@@ -61,7 +59,7 @@ def deploy(quality: bool, size: Size, session: boto3.Session, say: Callable[[str
     _shorten(lake, size)
     # this machine is no Glue, and the state machine's retries at the limit are met
     limit_jobs(session, lake.contract.jobs(TEAM, "main").values(), 2)
-    _limit_functions(size.invocations)
+    _limit_functions()
     return lake
 
 
@@ -77,9 +75,10 @@ def _deploy_dataset(contract: Contract, dataset: str, size: Size, say: Callable[
         "TableName": dataset,
         "AssetBucketName": bucket,
         "AssetPrefix": prefix,
+        "FormatType": "csv",
         "Columns": COLUMNS,
         "LogRetentionDays": "1",
-        "MinItems": str(size.most_items),
+        "MinItems": str(size.least_items),
         "MaxItems": str(size.most_items),
         "MaxWaitMinutes": str(size.max_wait_minutes),
         **OF_DATASET[dataset],
@@ -95,12 +94,14 @@ def _deploy_dataset(contract: Contract, dataset: str, size: Size, say: Callable[
     deployment.deploy_stack("local", DATASET_TEMPLATE, stack, given | wired, bucket=bucket, protected=False, say=say)
 
 
-def _limit_functions(invocations: int) -> None:
-    """So many invocations at a time for each queue."""
+def _limit_functions() -> None:
+    """As few invocations at a time as a queue's mapping can have: with more of them a claim, which calls one after the
+    other, takes four times as long.
+    """
     functions = boto3.client("lambda")
     for page in functions.get_paginator("list_event_source_mappings").paginate():
         for one in page["EventSourceMappings"]:
-            functions.update_event_source_mapping(UUID=one["UUID"], ScalingConfig={"MaximumConcurrency": invocations})
+            functions.update_event_source_mapping(UUID=one["UUID"], ScalingConfig={"MaximumConcurrency": 2})
 
 
 def _shorten(lake: Lake, size: Size) -> None:

@@ -6,7 +6,6 @@ it came from, and an ETag which put stands.
 
 from __future__ import annotations
 
-import json
 import random
 import threading
 import time
@@ -44,16 +43,9 @@ def amounts(key: str, number: int) -> list[int]:
 
 
 def body(key: str, number: int, values: list[int] | None = None) -> bytes:
-    """A put's content: CSV for the orders, JSON lines for the readings."""
-    rows = [
-        {"object": key, "put": number, "line": line, "amount": value}
-        for line, value in enumerate(values or amounts(key, number))
-    ]
-    if key.endswith(".csv"):
-        lines = ["object,put,line,amount", *(",".join(map(str, row.values())) for row in rows)]
-    else:
-        lines = [json.dumps(row) for row in rows]
-    return "\n".join(lines).encode() + b"\n"
+    """A put's content."""
+    rows = [f"{key},{number},{line},{value}" for line, value in enumerate(values or amounts(key, number))]
+    return "\n".join(["object,put,line,amount", *rows, ""]).encode()
 
 
 def etag(content: bytes) -> str:
@@ -65,7 +57,7 @@ def history(number: int, chance: random.Random) -> list[Put]:
     """What becomes of the object ``number``: its puts and deletions, in order."""
     dataset = DATASETS[number % len(DATASETS)]
     name = f"{number:06d}" if number % 10 else f"{number:06d} 100% ü+{number}"
-    key = f"{TEAM}/{dataset}/{number % 97:02d}/{name}.{'csv' if dataset == 'orders' else 'json'}"
+    key = f"{TEAM}/{dataset}/{number % 97:02d}/{name}.csv"
     kind = chance.choices(("once", "twice", "deleted", "again", "unreadable"), (86, 6, 3, 3, 2))[0]
     if kind == "unreadable":
         return [Put(key, 1, UNREADABLE + key.encode())]
