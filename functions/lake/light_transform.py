@@ -255,23 +255,29 @@ def _objects_conditions(file: Source, columns: Sequence[Column]) -> list[str]:
 
 
 def _check_objects(
-    duck: duckdb.DuckDBPyConnection, file: Source, columns: Sequence[Column], rows: int, counts: Sequence[int]
+    duck: duckdb.DuckDBPyConnection,
+    file: Source,
+    columns: Sequence[Column],
+    conditions: Sequence[str],
+    *,
+    rows: int,
+    counts: Sequence[int],
 ) -> None:
-    """Judge how many of ``rows`` meet each of the conditions above."""
-    conditions = _objects_conditions(file, columns)
+    """Judge how many of ``rows`` meet each of the ``conditions`` above."""
+    no_object, out_of_bounds, *absent, _ = conditions
     objects, bounds, *fields, empty = counts
     if objects:
-        where, kind = _first(duck, file, conditions[0], "root")
+        where, kind = _first(duck, file, no_object, "root")
         raise UnreadableFileError(f"{where}: {_JSON_WORDS.get(kind, 'a number or null')}, where an object should be")
     if bounds:
-        where, kind = _first(duck, file, conditions[1], unbounded("line"))
+        where, kind = _first(duck, file, out_of_bounds, unbounded("line"))
         bound = f"nested deeper than {DEEPEST}" if kind == "deep" else f"an object of more than {MOST_FIELDS:,} fields"
         raise UnreadableFileError(f"{where}: {bound}")
     if rows and empty == rows:
         where, line = _first(duck, file, "true", "line[:60]")
         raise UnreadableFileError(f"none of the declared fields is in any of {rows:,} objects; {where} begins {line}")
     required = [column.name for column in columns if column.required]
-    for name, condition, count in zip(required, conditions[2:-1], fields, strict=True):
+    for name, condition, count in zip(required, absent, fields, strict=True):
         if count:
             where, _ = _first(duck, file, condition, "NULL")
             others = f" (and {count - 1} more)" if count > 1 else ""
@@ -321,12 +327,14 @@ def _check(duck: duckdb.DuckDBPyConnection, file: Source, columns: Sequence[Colu
             f"SELECT {', '.join(['count(*)', *counted, *others])} FROM {file.scan}"
         ).fetchall()[0]
     except duckdb.InvalidInputException as error:
+        if file.numbered and (malformed := _malformed(duck, file)):
+            raise malformed from error
         # Of such a file DuckDB says that its state machine is in an invalid state, and no line.
         if "CSV Error on Line" not in str(error) and file.path and (found := other_line_end(file.path)):
             raise UnreadableFileError(found) from error
-        raise (_malformed(duck, file) if file.numbered else None) or error from error
+        raise
     if objects:
-        _check_objects(duck, file, columns, rows, counts[len(bad) :][: len(objects)])
+        _check_objects(duck, file, columns, objects, rows=rows, counts=counts[len(bad) :][: len(objects)])
     if nuls:
         raise UnreadableFileError(f"the file is binary: NUL bytes in {nuls} of {rows} rows")
     return rows, {column.name: count for (column, _), count in zip(present, counts[: len(bad)], strict=True) if count}

@@ -44,10 +44,14 @@ TAKES = {
 
 
 def left(take: str, plug: str = "plugged") -> str:
-    script = SCRIPT.format(plug=plug, take=TAKES[take])
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    done = run(SCRIPT.format(plug=plug, take=TAKES[take]))
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
+
+
+def run(script: str) -> subprocess.CompletedProcess[str]:
+    """In a process of its own, as what is plugged stays."""
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
 
 
 def test_what_arrives_while_a_functions_batch_is_deleted_stays() -> None:
@@ -65,7 +69,6 @@ def test_stock_loses_it() -> None:
 
 def test_old_messages_are_looked_for_every_few_seconds_and_not_at_every_call() -> None:
     script = """
-import time
 from pathlib import Path
 from tarn.local.extension import queue_races
 from tarn.local.settings import Settings
@@ -88,5 +91,5 @@ first = left(0)
 send_old()
 print(first, left(0), left(10))
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    done = run(script)
     assert (done.stdout, done.stderr) == ("0 1 0\n", "")

@@ -38,7 +38,7 @@ LARGE = soak_lake.Size(least_items=2500, most_items=5000, run_seconds=200, max_w
 MOST_BEHIND = 1500
 """Messages that may wait in the two queues of the first hop before the next object is put."""
 MOST_BATCHES_BEHIND = 8
-"""Full batches that may wait for the second hop: the first one goes on while a claim that died holds some."""
+"""Full batches that may wait for the second hop: the first hop goes on while a claim that died holds some."""
 ASKED_SECONDS = 3
 ROUND_SECONDS = 10
 CALM_ROUNDS = 2

@@ -75,7 +75,6 @@ def _deploy_dataset(contract: Contract, dataset: str, size: Size, say: Callable[
         "TableName": dataset,
         "AssetBucketName": bucket,
         "AssetPrefix": prefix,
-        "FormatType": "csv",
         "Columns": COLUMNS,
         "LogRetentionDays": "1",
         "MinItems": str(size.least_items),
