@@ -137,6 +137,10 @@ check: static ## What a commit must pass, in under two minutes: lint, types, rul
 engines: setup ## The same batch of real flights through every engine of the heavy hop, on one lake of this machine
 	@$(BIN)/python -m tarn.local.engines
 
+.PHONY: bench
+bench: setup ## What the light transform takes over DuckDB's own conversion, as ratios side by side
+	@$(BIN)/python -m bench.light_transform
+
 .PHONY: e2e
 e2e: setup ## Only the end-to-end tests: the whole lake, deployed by sam
 	@$(BIN)/python -m pytest tests/e2e
