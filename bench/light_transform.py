@@ -16,13 +16,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
 from tempfile import TemporaryDirectory
 
 import duckdb
 from rich.console import Console
-from rich.progress import Progress, TextColumn
 
 from lake.file_schema import schema_of
 from lake.light_transform import DEFAULT_SQL, transform
@@ -65,7 +65,7 @@ def write(file: Path, rows: int) -> None:
                 stream.write(json.dumps(dict(zip(COLUMNS, row, strict=True))) + "\n")
 
 
-def measure(form: str, rows: int, rounds: int, advance: Callable[[], None] = lambda: None) -> Figure:
+def measure(form: str, rows: int, rounds: int, advance: Callable[[], object]) -> Figure:
     """``rounds`` counted pairs after one that is not; raises what ``seconds`` raises."""
     file_type = form.removesuffix(".gz")
     columns = [{"name": name, "type": kind, "required": True} for name, kind in COLUMNS.items()]
@@ -127,14 +127,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.light_transform", description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9, help="counted pairs for each file (default: 9, at least 2)")
     rounds = max(2, parser.parse_args().rounds)
-    files = [(form, rows) for form in FORMATS for rows in ROWS]
     console = Console()
-    with Progress(*Progress.get_default_columns(), TextColumn("{task.fields[file]}"), console=console) as progress:
-        task = progress.add_task("pairs", total=len(files) * (rounds + 1), file="")
-        figures = []
-        for form, rows in files:
-            progress.update(task, file=f"{form}, {rows:,} rows")
-            figures.append(measure(form, rows, rounds, lambda: progress.advance(task)))
+    with screen.progress(console) as advance:
+        figures = [measure(form, rows, rounds, partial(advance, form, 1)) for form in FORMATS for rows in ROWS]
     show(console, figures)
 
 
